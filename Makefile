@@ -1,0 +1,61 @@
+# `make help` lists the targets. Every one of them works in a fresh clone: they run `make setup` first.
+SHELL := /bin/bash
+.SHELLFLAGS := -euo pipefail -c
+.DEFAULT_GOAL := help
+
+VENV := .venv
+BIN := $(VENV)/bin
+STAMP := $(VENV)/.setup-done
+CODE := hil blocks drivers sim_device flowgraphs benchmarks tests
+
+# One BLAS thread a process: the blocks of a graph are the parallelism.
+export OPENBLAS_NUM_THREADS := 1
+export OMP_NUM_THREADS := 1
+export MKL_NUM_THREADS := 1
+
+.PHONY: help setup setup-peers demo test test-all format lint types contract check bench clean
+
+help: ## list the targets
+	@awk -F':.*## ' '/^[a-z-]+:.*## /{printf "  make %-12s %s\n", $$1, $$2}' $(MAKEFILE_LIST)
+
+setup: $(STAMP) ## make .venv with the tested set of packages; does nothing when nothing changed
+
+$(STAMP): pyproject.toml constraints.txt scripts/setup.sh
+	@VENV=$(VENV) bash scripts/setup.sh
+	@touch $@
+
+setup-peers: setup ## also install GNU Radio (about 2 GB), for the comparison in benchmarks.transport
+	@bash scripts/debian_packages.sh gnuradio "the peer that benchmarks.transport compares with"
+
+demo: setup ## simulated array to positions for 10 s; leaves a picture in out/
+	@mkdir -p out
+	$(BIN)/hil run flowgraphs.near_field_music --for 10
+
+test: setup ## the tests, without the slow ones
+	$(BIN)/python -m pytest
+
+test-all: setup ## the tests, with the slow ones
+	$(BIN)/python -m pytest -m "not gpu and not hardware"
+
+format: setup ## rewrite the code in the house format
+	$(BIN)/ruff format $(CODE)
+	$(BIN)/ruff check --fix $(CODE)
+
+lint: setup ## format and lint, changing nothing
+	$(BIN)/ruff format --check $(CODE)
+	$(BIN)/ruff check $(CODE)
+
+types: setup ## mypy, strict
+	$(BIN)/mypy
+
+contract: setup ## the import contract
+	$(BIN)/lint-imports
+
+check: lint types contract test ## all of the above, then the tests
+
+bench: setup ## the benchmarks, one JSON row each
+	@for question in transport overhead end_to_end losses; do $(BIN)/python -m benchmarks.$$question --json; done
+
+clean: ## remove what the targets made, the environment included
+	rm -rf $(VENV) out build dist *.egg-info .mypy_cache .pytest_cache .ruff_cache .import_linter_cache .hypothesis
+	find $(CODE) -name __pycache__ -type d -prune -exec rm -rf {} +

@@ -1,0 +1,1 @@
+"""Algorithms: pure functions of arrays, each with a thin Block below it. Import them by full path."""

@@ -1,0 +1,1 @@
+"""What reads a device, a feed or a file and emits frames. Import them by full path."""

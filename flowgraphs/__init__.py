@@ -1,0 +1,1 @@
+"""Named receivers: arguments, blocks, connections, run."""

@@ -1,0 +1,1 @@
+"""The simulated array: physics, impairments and the server that makes it a device."""
