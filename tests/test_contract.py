@@ -27,7 +27,7 @@ PACKAGES = ("hil", "blocks", "drivers", "sim_device", "flowgraphs")
 
 
 def module_names(package: str) -> list[str]:
-    """Every module of a package, the package itself first. ``__main__`` modules run on import, so they are left out."""
+    """Every module of a package, the package itself first; not ``__main__``, which runs on import."""
     root = importlib.import_module(package)
     walked = pkgutil.walk_packages(root.__path__, f"{package}.")
     return [package, *(m.name for m in walked if not m.name.endswith("__main__"))]
