@@ -1,7 +1,8 @@
-"""Geometry of an antenna array: where its elements are, which channel reads which, and how it stands in the world.
+"""Geometry of an antenna array: element positions, channel map, and its pose in the world.
 
-Array frame: metres, origin at the array's centre (the phase reference), line arrays along x, broadside +y, z up.
-World frame: x east, y north, z up (or any right-handed frame of a scene); ``world = R position + origin_m``.
+Array frame: metres, origin at the array's centre (the phase reference), line arrays along x, broadside +y, z
+up. World frame: x east, y north, z up (or any right-handed frame of a scene); ``world = R position +
+origin_m``.
 """
 
 import hashlib
@@ -12,6 +13,8 @@ from typing import Any, Self
 
 import numpy as np
 import numpy.typing as npt
+
+from hil.errors import ParamError
 
 F64 = npt.NDArray[np.float64]
 
@@ -27,9 +30,9 @@ def _frozen(values: npt.ArrayLike, shape: tuple[int | None, ...], name: str) -> 
         want not in (None, got) for want, got in zip(shape, array.shape, strict=True)
     ):
         expected = ["any" if want is None else want for want in shape]
-        raise ValueError(f"ArrayGeometry.{name}: expected shape {expected}, got {list(array.shape)}")
+        raise ParamError(f"ArrayGeometry.{name}: expected shape {expected}, got {list(array.shape)}")
     if not np.isfinite(array).all():
-        raise ValueError(
+        raise ParamError(
             f"ArrayGeometry.{name}: every value must be finite, got {array[~np.isfinite(array)][0]}"
         )
     array.flags.writeable = False
@@ -55,7 +58,8 @@ class ArrayGeometry:
     Attributes:
         position_m: Element positions in the array's own frame, ``[sensor, xyz]`` float64, metres.
         array_id: Name that frames carry.
-        channel_map: ``channel_map[c]`` is the element that receiver channel ``c`` reads; empty means one to one.
+        channel_map: ``channel_map[c]`` is the element that receiver channel ``c`` reads; empty means one
+            to one.
         orientation_xyzw: Unit quaternion (x, y, z, w) that turns array-frame vectors into world-frame ones.
         origin_m: Array centre in the world frame, ``[3]`` metres.
     """
@@ -69,18 +73,18 @@ class ArrayGeometry:
     def __post_init__(self) -> None:
         position_m = _frozen(self.position_m, (None, 3), "position_m")
         if len(position_m) == 0:
-            raise ValueError("ArrayGeometry.position_m: an array has at least one element, got none")
+            raise ParamError("ArrayGeometry.position_m: an array has at least one element, got none")
         channel_map = tuple(int(c) for c in self.channel_map) or tuple(range(len(position_m)))
         if len(set(channel_map)) != len(channel_map) or not all(
             0 <= c < len(position_m) for c in channel_map
         ):
-            raise ValueError(
-                f"ArrayGeometry.channel_map: expected distinct elements 0..{len(position_m) - 1}, got {channel_map}"
+            raise ParamError(
+                f"ArrayGeometry.channel_map: expected distinct elements below {len(position_m)}, got {channel_map}"
             )
         quaternion = np.array(_frozen(self.orientation_xyzw, (4,), "orientation_xyzw"))
         norm = float(np.linalg.norm(quaternion))
         if abs(norm - 1.0) > 1e-6:
-            raise ValueError(
+            raise ParamError(
                 f"ArrayGeometry.orientation_xyzw: expected a unit quaternion, got norm {norm:.6g}"
             )
         if (
@@ -114,7 +118,7 @@ class ArrayGeometry:
 
     @classmethod
     def ura(cls, nx: int, nz: int, spacing_m: float, **pose: Any) -> Self:
-        """Uniform ``nx`` by ``nz`` rectangle in the x-z plane, broadside +y; x runs fastest: element ``iz nx + ix``."""
+        """Uniform ``nx`` by ``nz`` rectangle in the x-z plane, broadside +y; element ``iz nx + ix``."""
         z, x = np.meshgrid(
             (np.arange(nz) - (nz - 1) / 2) * spacing_m,
             (np.arange(nx) - (nx - 1) / 2) * spacing_m,
@@ -157,7 +161,7 @@ class ArrayGeometry:
 
     @cached_property
     def is_linear(self) -> bool:
-        """True where every element lies on one line, so that only a cone angle and a range can be observed."""
+        """True where all elements lie on one line, so that only a cone angle and a range can be observed."""
         if self.n_elements < 3:
             return True
         singular = np.linalg.svd(self.position_m - self.position_m.mean(axis=0), compute_uv=False)
@@ -201,7 +205,7 @@ class ArrayGeometry:
     # Plain and SigMF forms
 
     def to_dict(self) -> dict[str, Any]:
-        """Lists, floats and strings only: the in-band descriptor. :meth:`from_dict` restores the same bits."""
+        """Lists, floats and strings only: the in-band descriptor. :meth:`from_dict` restores its bits."""
         return {
             "array_id": self.array_id,
             "position_m": self.position_m.tolist(),
@@ -214,18 +218,20 @@ class ArrayGeometry:
     def from_dict(cls, plain: Mapping[str, Any]) -> Self:
         known = {"array_id", "position_m", "channel_map", "orientation_xyzw", "origin_m"}
         if "position_m" not in plain or not known.issuperset(plain):
-            raise ValueError(
-                f"ArrayGeometry.from_dict: expected position_m and any of {sorted(known)}, got {sorted(plain)}"
+            raise ParamError(
+                f"ArrayGeometry.from_dict: expected position_m and any of {sorted(known)}, "
+                f"got {sorted(plain)}"
             )
         fields = dict(plain)
         return cls(**{**fields, "channel_map": tuple(fields.get("channel_map", ()))})
 
     def to_sigmf_spatial(self) -> dict[str, dict[str, Any]]:
-        """SigMF ``spatial`` extension 1.1.0 fields, as ``{"global": ..., "captures": ...}`` to merge into metadata.
+        """SigMF ``spatial`` extension 1.1.0 fields: ``{"global": ..., "captures": ...}`` to merge.
 
-        SigMF's frame has boresight +x and left +y; its azimuth is degrees clockwise from true north, which is the
-        world's +y here. ``element_geometry`` is in channel order (unread elements last), as other readers expect.
-        Elements' own order, the array's name and its place, which SigMF has no field for, go under ``hil:``.
+        SigMF's frame has boresight +x and left +y; its azimuth is degrees clockwise from true north, which is
+        the world's +y here. ``element_geometry`` is in channel order (unread elements last), as other readers
+        expect. Elements' own order, the array's name and its place, which SigMF has no field for, go under
+        ``hil:``.
         """
         az_rad, el_rad, roll_rad = self._aperture_angles()
         geometry = self.position_m[self._sigmf_order(self.channel_map, self.n_elements)] @ _SIGMF_FROM_ARRAY.T
@@ -249,16 +255,16 @@ class ArrayGeometry:
 
     @classmethod
     def from_sigmf_spatial(cls, global_info: Mapping[str, Any], capture: Mapping[str, Any]) -> Self:
-        """Geometry from the ``global`` object and one ``captures`` segment; fields that SigMF lacks take defaults.
+        """Geometry from the ``global`` object and one ``captures`` segment; absent fields take defaults.
 
         The points are taken as they are, relative to the phase reference that the file chose.
         """
         if "spatial:element_geometry" not in capture:
-            raise ValueError(f"captures segment: expected spatial:element_geometry, got {sorted(capture)}")
+            raise ParamError(f"captures segment: expected spatial:element_geometry, got {sorted(capture)}")
         points = capture["spatial:element_geometry"]
         unknown = [i for i, point in enumerate(points) if "point" not in point]
         if unknown:
-            raise ValueError(
+            raise ParamError(
                 f"spatial:element_geometry: elements {unknown} have no known point; give all positions"
             )
         order = cls._sigmf_order(tuple(global_info.get("hil:channel_map", range(len(points)))), len(points))
@@ -306,9 +312,9 @@ class ArrayGeometry:
 def fresnel_distance(aperture_m: float, wavelength_m: float) -> float:
     r"""Inner edge of the radiative near field, :math:`(D^4 / 8\lambda)^{1/3}`, metres, [NF] Eq. (1).
 
-    Where a source at broadside comes closer, the quartic term of its path to the edge of the aperture, which the
-    Fresnel wavefront leaves out, exceeds pi/8 rad. ([NF] Section II-B prints a square root; Eq. (1) is right.)
-    Off broadside the cubic term rules: see :func:`fresnel_distance_oblique`.
+    Where a source at broadside comes closer, the quartic term of its path to the edge of the aperture, which
+    the Fresnel wavefront leaves out, exceeds pi/8 rad. ([NF] Section II-B prints a square root; Eq. (1) is
+    right.) Off broadside the cubic term rules: see :func:`fresnel_distance_oblique`.
     """
     _check_lengths(aperture_m, wavelength_m)
     return float((aperture_m**4 / (8 * wavelength_m)) ** (1 / 3))
@@ -317,8 +323,9 @@ def fresnel_distance(aperture_m: float, wavelength_m: float) -> float:
 def fresnel_distance_oblique(aperture_m: float, wavelength_m: float) -> float:
     r"""Range beyond which the Fresnel wavefront errs by less than pi/8 rad at every angle, metres.
 
-    :math:`\sqrt{2 / (3\sqrt{3})} \sqrt{D^3/\lambda} = 0.62 \sqrt{D^3/\lambda}` (Balanis, Antenna Theory, Section 4.4.2):
-    the cubic term is largest at asin(1/sqrt 3) = 35 degrees from broadside.
+    :math:`\sqrt{2 / (3\sqrt{3})} \sqrt{D^3/\lambda} = 0.62 \sqrt{D^3/\lambda}`
+    (Balanis, Antenna Theory, Section 4.4.2): the cubic term is largest at asin(1/sqrt 3) = 35 degrees from
+    broadside.
     """
     _check_lengths(aperture_m, wavelength_m)
     return float((2 / 3**1.5) ** 0.5 * (aperture_m**3 / wavelength_m) ** 0.5)
@@ -335,6 +342,6 @@ def fraunhofer_distance(aperture_m: float, wavelength_m: float) -> float:
 
 def _check_lengths(aperture_m: float, wavelength_m: float) -> None:
     if not (aperture_m >= 0 and wavelength_m > 0):
-        raise ValueError(
+        raise ParamError(
             f"expected aperture_m >= 0 and wavelength_m > 0, got {aperture_m} and {wavelength_m}"
         )

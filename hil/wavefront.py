@@ -1,8 +1,9 @@
 """Steering vectors: exact spherical wavefront, its Fresnel approximation, and the plane wave.
 
-The phase reference is the origin of the array frame (the array's centre); a range is measured from there. Everything is
-written in inverse range ``k = 1/r``, which makes the far field the regular point ``k = 0`` and loses no digits there.
-NumPy or torch arrays in, the same kind out (array API standard), leading batch axes kept, differentiable in torch.
+The phase reference is the origin of the array frame (the array's centre); a range is measured from there.
+Everything is written in inverse range ``k = 1/r``, which makes the far field the regular point ``k = 0`` and
+loses no digits there. NumPy or torch arrays in, the same kind out (array API standard), leading batch axes
+kept, differentiable in torch.
 """
 
 from typing import Any, Literal
@@ -10,6 +11,8 @@ from typing import Any, Literal
 import numpy as np
 from array_api_compat import array_namespace, is_torch_array
 from array_api_compat import device as device_of
+
+from hil.errors import ParamError
 
 Array = Any  # NumPy or torch array; the array API standard has no static type that both satisfy
 Model = Literal["exact", "fresnel", "plane"]
@@ -23,7 +26,7 @@ _SMALLEST_SQUARE = (
 def wavelength_m(frequency_hz: float) -> float:
     """Wavelength in vacuum, metres."""
     if not frequency_hz > 0:
-        raise ValueError(f"expected frequency_hz > 0, got {frequency_hz}")
+        raise ParamError(f"expected frequency_hz > 0, got {frequency_hz}")
     return SPEED_OF_LIGHT_M_S / frequency_hz
 
 
@@ -42,7 +45,7 @@ def path_difference(
     With ``q = |p|^2``, ``s = u . p`` and ``k = 1/r``::
 
         exact    (k q - 2 s) / (1 + sqrt(1 - 2 k s + k^2 q))   equals r_m - r without cancellation
-        fresnel  -s + k (q - s^2) / 2                          [NF] Eq. (3), about the centre and for any geometry
+        fresnel  -s + k (q - s^2) / 2                          [NF] Eq. (3), about the centre, any geometry
         plane    -s
 
     Fresnel is within pi/8 rad of exact beyond ``hil.array.fresnel_distance_oblique`` (at broadside beyond
@@ -55,7 +58,8 @@ def path_difference(
         model: Which wavefront.
 
     Returns:
-        ``(r_m - r) [..., sensor]`` metres and ``r / r_m [..., sensor]`` (of the exact wavefront; ones for plane).
+        ``(r_m - r) [..., sensor]`` metres and ``r / r_m [..., sensor]`` (of the exact wavefront; ones for
+        plane).
     """
     xp, (u, k, p) = _same_kind(direction, inverse_range_per_m, position_m)
     s = u @ xp.permute_dims(p, (1, 0))  # (..., sensor)
@@ -68,7 +72,7 @@ def path_difference(
         return -s + 0.5 * k * (q - s * s), 1 / root
     if model == "exact":
         return (k * q - 2 * s) / (1 + root), 1 / root
-    raise ValueError(f"path_difference: expected model 'exact', 'fresnel' or 'plane', got {model!r}")
+    raise ParamError(f"path_difference: expected model 'exact', 'fresnel' or 'plane', got {model!r}")
 
 
 def steering_vector(
@@ -83,11 +87,12 @@ def steering_vector(
 
     .. math:: a_m = (r / r_m)^{amp} \exp(-j 2\pi (r_m - r) / \lambda)
 
-    [NF] Eq. (3) (``amplitude=False``) and Eq. (4) (``True``); the paper's index counts from one end of the array and
-    it stops at the quadratic phase, here the reference is the centre and ``model`` chooses.
+    [NF] Eq. (3) (``amplitude=False``) and Eq. (4) (``True``); the paper's index counts from one end of the
+    array and it stops at the quadratic phase, here the reference is the centre and ``model`` chooses.
 
     Args:
-        position_m: Sensors, ``[sensor, xyz]`` metres; NumPy is taken over to a torch source's dtype and device.
+        position_m: Sensors, ``[sensor, xyz]`` metres; NumPy is taken over to a torch source's dtype and
+            device.
         source_m: Sources ``[..., xyz]`` metres in the array frame, off the origin and off every sensor.
         wavelength_m: Scalar or ``[...]``, metres.
         model: Which wavefront.
@@ -111,12 +116,13 @@ def steering_vector_polar(
     model: Model = "exact",
     amplitude: bool = False,
 ) -> Array:
-    """As :func:`steering_vector`, from azimuth, elevation ``[...]`` rad and range ``[...]`` m (infinite: far field).
+    """As :func:`steering_vector`, from azimuth, elevation ``[...]`` rad and range ``[...]`` m.
 
-    On a line array it is ``r_n = sqrt(r^2 + d_n^2 - 2 r d_n sin(azimuth))``. Gradients with respect to an infinite
-    range are not defined: use :func:`path_difference` with inverse range there.
+    An infinite range is the far field. On a line array ``r_n = sqrt(r^2 + d_n^2 - 2 r d_n sin(azimuth))``.
+    Gradients with respect to an infinite range are not defined: use :func:`path_difference` with inverse
+    range there.
     """
-    xp, (r, az, el) = _same_kind(range_m, azimuth_rad, elevation_rad)
+    _, (r, az, el) = _same_kind(range_m, azimuth_rad, elevation_rad)
     path, gain = path_difference(position_m, direction_vector(az, el), 1 / r, model=model)
     return _phasor(path, gain if amplitude else None, wavelength_m)
 
@@ -139,14 +145,15 @@ def steering_vector_wideband(
     Args:
         position_m: ``[sensor, xyz]`` metres.
         source_m: ``[..., xyz]`` metres in the array frame.
-        frequency_hz: Radio frequency of each subcarrier, ``[subcarrier]`` Hz (not the offset from the carrier).
+        frequency_hz: Radio frequency of each subcarrier, ``[subcarrier]`` Hz (not the offset from the
+            carrier).
         model: Which wavefront.
         amplitude: Multiply by ``r / r_m``.
         common_delay: Keep ``exp(-j 2 pi f_k r / c)``, the delay from the source to the array's centre.
 
     Returns:
-        ``[..., sensor, subcarrier]`` complex, precision of ``source_m``. Use float64 sources with ``common_delay``:
-        its phase is ``2 pi r / lambda``, thousands of turns.
+        ``[..., sensor, subcarrier]`` complex, precision of ``source_m``. Use float64 sources with
+        ``common_delay``: its phase is ``2 pi r / lambda``, thousands of turns.
     """
     direction, inverse_range = _polar(source_m)
     path, gain = path_difference(position_m, direction, inverse_range, model=model)
