@@ -18,23 +18,17 @@ from hil.errors import ParamError
 
 F64 = npt.NDArray[np.float64]
 
-_SIGMF_FROM_ARRAY = np.array(
-    [[0.0, 1.0, 0.0], [-1.0, 0.0, 0.0], [0.0, 0.0, 1.0]]
-)  # SigMF boresight is +x, left is +y
+_SIGMF_FROM_ARRAY = np.array([[0.0, 1.0, 0.0], [-1.0, 0.0, 0.0], [0.0, 0.0, 1.0]])  # SigMF boresight is +x, left is +y
 
 
 def _frozen(values: npt.ArrayLike, shape: tuple[int | None, ...], name: str) -> F64:
     """Return a read-only float64 copy of ``values`` after checking its shape and that it is finite."""
     array = np.array(values, dtype=np.float64)
-    if array.ndim != len(shape) or any(
-        want not in (None, got) for want, got in zip(shape, array.shape, strict=True)
-    ):
+    if array.ndim != len(shape) or any(want not in (None, got) for want, got in zip(shape, array.shape, strict=True)):
         expected = ["any" if want is None else want for want in shape]
         raise ParamError(f"ArrayGeometry.{name}: expected shape {expected}, got {list(array.shape)}")
     if not np.isfinite(array).all():
-        raise ParamError(
-            f"ArrayGeometry.{name}: every value must be finite, got {array[~np.isfinite(array)][0]}"
-        )
+        raise ParamError(f"ArrayGeometry.{name}: every value must be finite, got {array[~np.isfinite(array)][0]}")
     array.flags.writeable = False
     return array
 
@@ -75,21 +69,15 @@ class ArrayGeometry:
         if len(position_m) == 0:
             raise ParamError("ArrayGeometry.position_m: an array has at least one element, got none")
         channel_map = tuple(int(c) for c in self.channel_map) or tuple(range(len(position_m)))
-        if len(set(channel_map)) != len(channel_map) or not all(
-            0 <= c < len(position_m) for c in channel_map
-        ):
+        if len(set(channel_map)) != len(channel_map) or not all(0 <= c < len(position_m) for c in channel_map):
             raise ParamError(
                 f"ArrayGeometry.channel_map: expected distinct elements below {len(position_m)}, got {channel_map}"
             )
         quaternion = np.array(_frozen(self.orientation_xyzw, (4,), "orientation_xyzw"))
         norm = float(np.linalg.norm(quaternion))
         if abs(norm - 1.0) > 1e-6:
-            raise ParamError(
-                f"ArrayGeometry.orientation_xyzw: expected a unit quaternion, got norm {norm:.6g}"
-            )
-        if (
-            abs(norm - 1.0) > 1e-15
-        ):  # a quaternion that is already unit keeps its bits across to_dict and from_dict
+            raise ParamError(f"ArrayGeometry.orientation_xyzw: expected a unit quaternion, got norm {norm:.6g}")
+        if abs(norm - 1.0) > 1e-15:  # a quaternion that is already unit keeps its bits across to_dict and from_dict
             quaternion /= norm
         quaternion.flags.writeable = False
         object.__setattr__(self, "position_m", position_m)
@@ -134,9 +122,7 @@ class ArrayGeometry:
         """
         azimuth = 2 * np.pi * np.arange(n) / n
         return cls(
-            position_m=np.stack(
-                [radius_m * np.sin(azimuth), radius_m * np.cos(azimuth), 0 * azimuth], axis=-1
-            ),
+            position_m=np.stack([radius_m * np.sin(azimuth), radius_m * np.cos(azimuth), 0 * azimuth], axis=-1),
             **pose,
         )
 
@@ -219,8 +205,7 @@ class ArrayGeometry:
         known = {"array_id", "position_m", "channel_map", "orientation_xyzw", "origin_m"}
         if "position_m" not in plain or not known.issuperset(plain):
             raise ParamError(
-                f"ArrayGeometry.from_dict: expected position_m and any of {sorted(known)}, "
-                f"got {sorted(plain)}"
+                f"ArrayGeometry.from_dict: expected position_m and any of {sorted(known)}, got {sorted(plain)}"
             )
         fields = dict(plain)
         return cls(**{**fields, "channel_map": tuple(fields.get("channel_map", ()))})
@@ -264,17 +249,11 @@ class ArrayGeometry:
         points = capture["spatial:element_geometry"]
         unknown = [i for i, point in enumerate(points) if "point" not in point]
         if unknown:
-            raise ParamError(
-                f"spatial:element_geometry: elements {unknown} have no known point; give all positions"
-            )
+            raise ParamError(f"spatial:element_geometry: elements {unknown} have no known point; give all positions")
         order = cls._sigmf_order(tuple(global_info.get("hil:channel_map", range(len(points)))), len(points))
         position_m = np.empty((len(points), 3))
-        position_m[order] = (
-            np.array([point["point"] for point in points], dtype=np.float64) @ _SIGMF_FROM_ARRAY
-        )
-        bearing = capture.get(
-            "spatial:aperture_bearing", {"azimuth": capture.get("spatial:aperture_azimuth", 0.0)}
-        )
+        position_m[order] = np.array([point["point"] for point in points], dtype=np.float64) @ _SIGMF_FROM_ARRAY
+        bearing = capture.get("spatial:aperture_bearing", {"azimuth": capture.get("spatial:aperture_azimuth", 0.0)})
         half = np.radians([bearing.get("azimuth", 0.0), bearing.get("elevation", 0.0)]) / 2
         half_roll = np.radians(capture.get("spatial:aperture_rotation", 0.0)) / 2
         about_z = np.array([0.0, 0.0, -np.sin(half[0]), np.cos(half[0])])  # azimuth is clockwise, so about -z
@@ -342,6 +321,4 @@ def fraunhofer_distance(aperture_m: float, wavelength_m: float) -> float:
 
 def _check_lengths(aperture_m: float, wavelength_m: float) -> None:
     if not (aperture_m >= 0 and wavelength_m > 0):
-        raise ParamError(
-            f"expected aperture_m >= 0 and wavelength_m > 0, got {aperture_m} and {wavelength_m}"
-        )
+        raise ParamError(f"expected aperture_m >= 0 and wavelength_m > 0, got {aperture_m} and {wavelength_m}")

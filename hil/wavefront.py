@@ -18,9 +18,7 @@ Array = Any  # NumPy or torch array; the array API standard has no static type t
 Model = Literal["exact", "fresnel", "plane"]
 
 SPEED_OF_LIGHT_M_S = 299_792_458.0
-_SMALLEST_SQUARE = (
-    1e-24  # a source on a sensor: keeps sqrt and its gradient finite; (1e-12 r)^2, far below any array
-)
+_SMALLEST_SQUARE = 1e-24  # a source on a sensor: keeps sqrt and its gradient finite; (1e-12 r)^2, far below any array
 
 
 def wavelength_m(frequency_hz: float) -> float:
@@ -182,11 +180,7 @@ def _same_kind(*arrays: Array) -> tuple[Any, list[Array]]:
     lead = next((a for a in arrays if is_torch_array(a)), None)
     if lead is None:
         numpy_arrays = [np.asarray(a) for a in arrays]
-        dtype = (
-            numpy_arrays[0].dtype
-            if numpy_arrays[0].dtype in (np.float32, np.float64)
-            else np.dtype(np.float64)
-        )
+        dtype = numpy_arrays[0].dtype if numpy_arrays[0].dtype in (np.float32, np.float64) else np.dtype(np.float64)
         return array_namespace(numpy_arrays[0]), [a.astype(dtype, copy=False) for a in numpy_arrays]
     xp = array_namespace(lead)
     dtype, device = lead.dtype, device_of(lead)

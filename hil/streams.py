@@ -1,0 +1,67 @@
+"""What flows between blocks, written once: array names, axis order, units.
+
+Positions are metres in the world frame; angles are radians in the array's own frame: azimuth from broadside (+y)
+towards +x, elevation towards +z. A ``source`` axis may have length 0: nothing was found.
+"""
+
+from __future__ import annotations
+
+from hil.port import Field, Port, field
+
+#: Samples of an array, full scale 1.
+IQ = {"iq": field("complex64", "sensor snapshot", "FS")}
+#: Sample covariance, and how many snapshots are in it.
+COVARIANCE = {
+    "covariance": field("complex128", "sensor sensor", "FS^2"),
+    "n_snapshots": field("int64", ""),
+}
+#: Directions, and ranges where the wavefront tells them (``+inf`` where it is plane). ``polar`` = azimuth_rad,
+#: elevation_rad, inverse_range_per_m: the inverse keeps the covariance finite for a plane wave.
+ESTIMATES = {
+    "azimuth_rad": field("float64", "source", "rad"),
+    "elevation_rad": field("float64", "source", "rad"),
+    "range_m": field("float64", "source", "m"),
+    "polar_covariance": field("float64", "source polar polar", optional=True),
+    "power_db": field("float64", "source", "dB", optional=True),
+}
+#: Positions with covariance; ``id`` is there after tracking.
+POSITIONS = {
+    "position_m": field("float64", "source xyz", "m"),
+    "covariance_m2": field("float64", "source xyz xyz", "m^2", optional=True),
+    "azimuth_rad": field("float64", "source", "rad", optional=True),
+    "elevation_rad": field("float64", "source", "rad", optional=True),
+    "range_m": field("float64", "source", "m", optional=True),
+    "power_db": field("float64", "source", "dB", optional=True),
+    "id": field("int64", "source", optional=True),
+}
+#: Tracks: positions with identities that last, velocity, and whether the newest frame had the source at all.
+TRACKS = {
+    **POSITIONS,
+    "id": field("int64", "source"),
+    "velocity_m_per_s": field("float64", "source xyz", "m/s"),
+    "coasting": field("bool", "source"),
+}
+#: Where the sources are. Devices and annotated recordings emit it, evaluation consumes it, estimators cannot.
+TRUTH = {
+    "position_m": field("float64", "source xyz", "m"),
+    "id": field("int64", "source"),
+    "velocity_m_per_s": field("float64", "source xyz", "m/s", optional=True),
+    "power_db": field("float64", "source", "dB", optional=True),
+}
+#: A spectrum over azimuth and range or azimuth alone, decimated for people to look at.
+SPECTRUM = {
+    "spectrum_db": field("float32", "azimuth range", "dB"),
+    "azimuth_rad": field("float64", "azimuth", "rad"),
+    "range_m": field("float64", "range", "m"),
+}
+#: The receiver's own pose on a map: heading clockwise from +y.
+POSE = {
+    "position_m": field("float64", "xyz", "m"),
+    "heading_rad": field("float64", "", "rad"),
+    "pose_covariance": field("float64", "pose pose"),
+}
+
+
+def port_of(stream: dict[str, Field], *, latest: bool = False) -> Port:
+    """A port of one of the streams above."""
+    return Port.of(latest=latest, **stream)
