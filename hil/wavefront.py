@@ -183,10 +183,6 @@ def _same_kind(*arrays: Array) -> tuple[Any, list[Array]]:
         dtype = numpy_arrays[0].dtype if numpy_arrays[0].dtype in (np.float32, np.float64) else np.dtype(np.float64)
         return array_namespace(numpy_arrays[0]), [a.astype(dtype, copy=False) for a in numpy_arrays]
     xp = array_namespace(lead)
-    dtype, device = lead.dtype, device_of(lead)
+    kind = {"dtype": lead.dtype, "device": device_of(lead)}
     # torch warns on read-only NumPy memory, which ArrayGeometry's is: hand it a copy
-    return xp, [
-        a if is_torch_array(a) and a.dtype == dtype and a.device == device
-        else xp.asarray(a if is_torch_array(a) else np.array(a), dtype=dtype, device=device)
-        for a in arrays
-    ]  # fmt: skip
+    return xp, [xp.asarray(a if is_torch_array(a) else np.array(a), **kind) for a in arrays]
