@@ -183,6 +183,9 @@ def _same_kind(*arrays: Array) -> tuple[Any, list[Array]]:
         dtype = numpy_arrays[0].dtype if numpy_arrays[0].dtype in (np.float32, np.float64) else np.dtype(np.float64)
         return array_namespace(numpy_arrays[0]), [a.astype(dtype, copy=False) for a in numpy_arrays]
     xp = array_namespace(lead)
-    kind = {"dtype": lead.dtype, "device": device_of(lead)}
-    # torch warns on read-only NumPy memory, which ArrayGeometry's is: hand it a copy
-    return xp, [xp.asarray(a if is_torch_array(a) else np.array(a), **kind) for a in arrays]
+    kind, device = lead.dtype, device_of(lead)
+    # asarray would detach a tensor from its graph; torch warns on read-only NumPy memory, so hand it a copy
+    return xp, [
+        xp.astype(a, kind, copy=False) if is_torch_array(a) else xp.asarray(np.array(a), dtype=kind, device=device)
+        for a in arrays
+    ]
