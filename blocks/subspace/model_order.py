@@ -1,0 +1,96 @@
+"""How many sources: MDL and AIC on the eigenvalues of a sample covariance, and a plain threshold."""
+
+from typing import Any, Literal, NamedTuple
+
+import numpy as np
+from array_api_compat import array_namespace
+
+from hil.errors import EstimationError, ParamError
+
+Array = Any  # NumPy or torch
+Criterion = Literal["mdl", "aic"]
+
+
+class EigenvalueSummary(NamedTuple):
+    """All that the criteria need: the largest eigenvalues, and sum and log-sum of all of them.
+
+    Attributes:
+        leading: The ``n_leading`` largest eigenvalues, descending, ``[..., n_leading]``.
+        total: Sum of all ``dimension`` eigenvalues (the trace), ``[...]``.
+        log_total: Sum of the logarithms of all (the log determinant), ``[...]``.
+        dimension: ``p``, number of eigenvalues that are not zero by construction.
+        n_snapshots: ``n``, at least ``p``.
+    """
+
+    leading: Array
+    total: Array
+    log_total: Array
+    dimension: int
+    n_snapshots: float
+
+
+def eigenvalue_summary(eigenvalues: Array, n_snapshots: float) -> EigenvalueSummary:
+    """Summary of a full spectrum.
+
+    Fewer snapshots than sensors leave ``N - T`` eigenvalues zero. The rest are those of the ``T x T`` Gram matrix,
+    which is a covariance of dimension ``T`` seen ``N`` times: the criteria then run with the two exchanged.
+
+    Args:
+        eigenvalues: Of the ``[N, N]`` sample covariance, any order, ``[..., N]`` real.
+        n_snapshots: ``T`` (effective number where snapshots are weighted).
+    """
+    xp = array_namespace(eigenvalues)
+    n = eigenvalues.shape[-1]
+    p = min(n, int(n_snapshots))
+    descending = xp.flip(xp.sort(eigenvalues, axis=-1), axis=-1)[..., :p]
+    if not bool(xp.all(descending > 0)):
+        raise EstimationError(
+            f"model order: expected {p} positive eigenvalues of {n} sensors and {n_snapshots:g} snapshots, "
+            f"the smallest is {float(xp.min(descending)):.3g}; noise-free or singular data have no model order"
+        )
+    # the nonzero eigenvalues of X X^H / T and of X^H X / N differ by a factor, to which the criteria are blind
+    return EigenvalueSummary(
+        leading=descending,
+        total=xp.sum(descending, axis=-1),
+        log_total=xp.sum(xp.log(descending), axis=-1),
+        dimension=p,
+        n_snapshots=max(float(n), float(n_snapshots)),
+    )
+
+
+def criterion_values(summary: EigenvalueSummary, criterion: Criterion = "mdl") -> Array:
+    r"""Value of the criterion for each number of sources, ``[..., order]`` for 0 .. len(leading) or p - 1.
+
+    [NF] Eq. (9) with the number of free parameters of Wax and Kailath 1985 (complex eigenvectors, less their norms
+    and mutual orthogonality), which the paper's :math:`2M(N-M)+1` simplifies:
+
+    .. math:: n (p - M) \log \frac{\frac{1}{p-M} \sum_{i>M} \lambda_i}{(\prod_{i>M} \lambda_i)^{1/(p-M)}}
+              + \frac{M (2p - M) + 1}{2} \zeta, \qquad \zeta = \log n \text{ (MDL)}, \; 2 \text{ (AIC)}
+
+    Only the leading eigenvalues, trace and log determinant enter: no full eigendecomposition is needed.
+    """
+    if criterion not in ("mdl", "aic"):
+        raise ParamError(f"model order: expected criterion 'mdl' or 'aic', got {criterion!r}")
+    xp = array_namespace(summary.leading)
+    p, n = summary.dimension, summary.n_snapshots
+    leading = summary.leading[..., : p - 1]
+    zero = xp.zeros_like(leading[..., :1])
+    rest = summary.total[..., None] - xp.concat([zero, xp.cumulative_sum(leading, axis=-1)], axis=-1)
+    log_rest = summary.log_total[..., None] - xp.concat([zero, xp.cumulative_sum(xp.log(leading), axis=-1)], axis=-1)
+    order = xp.arange(leading.shape[-1] + 1, dtype=leading.dtype)
+    remaining = p - order
+    fit = n * (remaining * xp.log(rest / remaining) - log_rest)
+    zeta = float(np.log(n)) if criterion == "mdl" else 2.0
+    return fit + 0.5 * zeta * (order * (2 * p - order) + 1)
+
+
+def model_order(summary: EigenvalueSummary, criterion: Criterion = "mdl") -> Array:
+    """Number of sources that minimizes the criterion, ``[...]`` integers; at most ``len(leading)`` and ``p - 1``."""
+    xp = array_namespace(summary.leading)
+    return xp.argmin(criterion_values(summary, criterion), axis=-1)
+
+
+def threshold_order(eigenvalues: Array, threshold: float) -> Array:
+    """Number of eigenvalues ``[..., N]`` above ``threshold``, [NF] Eq. (8)."""
+    xp = array_namespace(eigenvalues)
+    return xp.sum(xp.astype(eigenvalues > threshold, xp.int64), axis=-1)

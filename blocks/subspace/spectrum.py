@@ -1,0 +1,58 @@
+"""MUSIC cost on a grid, in signal-subspace form, and its local minima."""
+
+from typing import Any
+
+import numpy as np
+import numpy.typing as npt
+from array_api_compat import array_namespace
+
+Array = Any  # NumPy or torch
+
+
+def signal_projection(conjugate: Array, signal: Array) -> Array:
+    r"""Part of each steering vector that lies in the signal subspace, :math:`\|U_s^H a\|^2 / \|a\|^2`.
+
+    The MUSIC cost is one minus it, as :math:`\|U_w^H a\|^2 = \|a\|^2 - \|U_s^H a\|^2`: M inner products a grid point
+    instead of the N - M of [NF] Eq. (10).
+
+    Args:
+        conjugate: ``a^H / |a|``, ``[point, sensor]``.
+        signal: Orthonormal ``U_s``, ``[..., sensor, source]`` of the same dtype.
+
+    Returns:
+        ``[..., point]`` real, 0 .. 1.
+    """
+    xp = array_namespace(signal)
+    projected = conjugate @ signal
+    return xp.sum(xp.real(projected) ** 2 + xp.imag(projected) ** 2, axis=-1)
+
+
+def music_spectrum(conjugate: Array, signal: Array) -> Array:
+    r"""MUSIC pseudo-spectrum :math:`P = (1 - \|U_s^H a\|^2 / \|a\|^2)^{-1}`, [NF] Eq. (10) of unit-norm vectors.
+
+    Arguments as :func:`signal_projection`; returns ``[..., point]``, at least 1. Capped where the cost falls below
+    the rounding of the dtype.
+    """
+    xp = array_namespace(signal)
+    projection = signal_projection(conjugate, signal)
+    return 1 / xp.clip(1 - projection, min=float(xp.finfo(projection.dtype).eps))
+
+
+def local_maxima(values: npt.NDArray[Any], *, wraps: bool = False) -> npt.NDArray[np.intp]:
+    """Flat indices of points not below any of their eight neighbours, highest first.
+
+    Points on the border count: a far-field source lies on the edge of the range axis.
+
+    Args:
+        values: ``[azimuth, range]`` real.
+        wraps: The azimuth axis is a circle.
+    """
+    n_azimuth, n_range = values.shape
+    padded = np.full((n_azimuth + 2, n_range + 2), -np.inf, dtype=values.dtype)
+    padded[1:-1, 1:-1] = values
+    if wraps:
+        padded[0, 1:-1], padded[-1, 1:-1] = values[-1], values[0]
+    along = np.maximum(np.maximum(padded[:, :-2], padded[:, 2:]), padded[:, 1:-1])
+    highest = np.maximum(np.maximum(along[:-2], along[2:]), along[1:-1])
+    found = np.flatnonzero(values >= highest)
+    return found[np.argsort(values.ravel()[found])[::-1]]
