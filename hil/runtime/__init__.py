@@ -1,0 +1,1 @@
+"""Running graphs: workers, edges, supervision, control plane, metrics."""
