@@ -57,43 +57,60 @@ class Limits(NamedTuple):
 DEFAULT_LIMITS = Limits()
 
 
+#: What msgpack may make of a header before it is checked: no list of ours is longer, no extension type is known.
+_UNPACK_LIMITS = {"max_array_len": 10_000, "max_ext_len": 0}
+_ARRAYS_KEY: bytes = msgpack.packb("arrays")
+#: A stream's array descriptions are the same in frame after frame, so both ways remember them by their bytes.
+_CACHE_ENTRIES, _CACHE_BYTES = 256, 4096
+_packed_arrays: dict[tuple[ArraySpec, ...], bytes] = {}
+_known_arrays: dict[tuple[bytes, Limits], tuple[ArraySpec, ...]] = {}
+_layouts: dict[tuple[ArraySpec, ...], tuple[tuple[str, np.dtype[Any], tuple[int, ...], int], ...]] = {}
+
+
 def encode_header(header: Header) -> bytes:
-    """Return the MessagePack map of ``header``; what is not known is left out."""
+    """Return the MessagePack map of ``header``; what is not known is left out, the arrays come last.
+
+    Raises:
+        WireError: A value is not plain, or a time comes without its timebase.
+    """
+    if (header.time_ns is None) is not (header.timebase is None):
+        raise WireError(
+            f"header of {header.stream!r}: time_ns {header.time_ns} and timebase {header.timebase} come together or "
+            "not at all"
+        )
     fields: dict[str, Any] = {"v": VERSION, "kind": header.kind, "stream": header.stream, "seq": header.seq}
     fields["epoch"] = header.epoch
-    for key, value in (
-        ("core:sample_start", header.sample_start),
-        ("core:sample_rate", header.sample_rate_hz),
-        ("core:frequency", header.frequency_hz),
-        ("time_ns", header.time_ns),
-        ("timebase", header.timebase),
-        ("host_time_ns", header.host_time_ns),
-        ("array_id", header.array_id),
-        ("calibration_id", header.calibration_id),
-    ):
-        if value is not None:
-            fields[key] = value
+    if header.sample_start is not None:
+        fields["core:sample_start"] = header.sample_start
+    if header.sample_rate_hz is not None:
+        fields["core:sample_rate"] = header.sample_rate_hz
+    if header.frequency_hz is not None:
+        fields["core:frequency"] = header.frequency_hz
+    if header.time_ns is not None:
+        fields["time_ns"] = header.time_ns
+        fields["timebase"] = header.timebase
+    if header.host_time_ns is not None:
+        fields["host_time_ns"] = header.host_time_ns
+    if header.array_id is not None:
+        fields["array_id"] = header.array_id
+    if header.calibration_id is not None:
+        fields["calibration_id"] = header.calibration_id
     fields["calibration"] = header.calibration
     if header.lost != NO_LOSS:
-        fields["lost"] = tuple(header.lost)
-    if header.arrays:
-        fields["arrays"] = [
-            {
-                "name": s.name,
-                "core:datatype": _datatype(s),
-                "shape": s.shape,
-                "axes": s.axes,
-                "unit": s.unit,
-            }
-            for s in header.arrays
-        ]
+        fields["lost"] = header.lost
     if header.meta:
         fields["meta"] = header.meta
     try:
         packed: bytes = msgpack.packb(fields)
     except (TypeError, ValueError, OverflowError) as error:
         raise WireError(f"header of {header.stream!r} cannot be sent: {error}; meta holds plain values only") from error
-    return packed
+    if not header.arrays:
+        return packed
+    arrays = _packed_arrays.get(header.arrays)
+    if arrays is None:
+        arrays = _ARRAYS_KEY + _pack_arrays(header.arrays)
+        _remember(_packed_arrays, header.arrays, arrays, len(arrays))
+    return _with_map_length(packed, len(fields) + 1) + arrays
 
 
 def encode(frame: Frame) -> list[Buffer]:
@@ -104,13 +121,16 @@ def encode(frame: Frame) -> list[Buffer]:
     """
     header = frame.header
     parts: list[Buffer] = [header.stream.encode(), encode_header(header)]
-    for spec in header.arrays:
-        array = frame[spec.name]
-        if array.shape != spec.shape or array.dtype.name != spec.dtype:
+    for name, dtype, shape, _ in _layout(header.arrays):
+        array = frame[name]
+        if array.shape != shape or array.dtype != dtype:
+            spec = next(s for s in header.arrays if s.name == name)
             raise WireError(
                 f"frame of {header.stream!r}: header says {spec}, the array is {array.dtype} {list(array.shape)}"
             )
-        parts.append(np.ascontiguousarray(array).reshape(-1).view(np.uint8))
+        if not array.flags.c_contiguous:
+            array = np.ascontiguousarray(array)
+        parts.append(array.reshape(-1).view(np.uint8))
     return parts
 
 
@@ -123,7 +143,7 @@ def decode(parts: Sequence[Buffer], limits: Limits = DEFAULT_LIMITS) -> Frame:
     if len(parts) < 2:
         raise WireError(f"a frame has at least 2 parts (stream, header), got {len(parts)}")
     header = decode_header(parts[1], limits)
-    stream = bytes(memoryview(parts[0]))
+    stream = bytes(parts[0])
     if stream != header.stream.encode():
         raise WireError(f"envelope names stream {stream[:64]!r}, header names {header.stream!r}")
     if len(parts) != 2 + len(header.arrays):
@@ -131,15 +151,18 @@ def decode(parts: Sequence[Buffer], limits: Limits = DEFAULT_LIMITS) -> Frame:
             f"frame of {header.stream!r}: header describes {len(header.arrays)} arrays, {len(parts) - 2} payloads came"
         )
     arrays: dict[str, AnyArray] = {}
-    for spec, part in zip(header.arrays, parts[2:], strict=True):
-        view = memoryview(part)
-        if view.nbytes != spec.n_bytes:
+    for index, (name, dtype, shape, n_bytes) in enumerate(_layout(header.arrays)):
+        # An array made over read-only memory is read-only itself, and so are its views
+        view = memoryview(parts[2 + index]).toreadonly()
+        if view.nbytes != n_bytes:
             raise WireError(
-                f"frame of {header.stream!r}: header says {spec} = {spec.n_bytes} bytes, payload has {view.nbytes}"
+                f"frame of {header.stream!r}: header says {header.arrays[index]} = {n_bytes} bytes, "
+                f"payload has {view.nbytes}"
             )
-        array = np.frombuffer(view, np.dtype(spec.dtype)).reshape(spec.shape)
-        array.flags.writeable = False
-        arrays[spec.name] = array
+        flat = np.frombuffer(view, dtype)
+        if dtype == np.bool_ and flat.size and flat.view(np.uint8).max() > 1:
+            raise WireError(f"frame of {header.stream!r}: array {name!r} is bool and has bytes other than 0 and 1")
+        arrays[name] = flat.reshape(shape)
     return Frame(header, arrays)
 
 
@@ -152,41 +175,115 @@ def decode_header(data: Buffer, limits: Limits = DEFAULT_LIMITS) -> Header:
     n_bytes = memoryview(data).nbytes
     if n_bytes > limits.header_bytes:
         raise WireError(f"header has {n_bytes} bytes, the limit is {limits.header_bytes}")
+    data = bytes(data)
+    fields, tail, specs = _unpack_known(data, limits)
+    if fields is None:
+        fields = _unpack(data)
+    version = fields.pop("v", None)
+    if version != VERSION or type(version) is not int:
+        raise WireError(f"header has version {version!r}, this reader knows version {VERSION}: update the older side")
+    if specs is None:
+        packed = fields.pop("arrays", ())
+        specs = _array_specs(packed, limits)
+        # Only what this encoder writes is remembered, so that the bytes stand for nothing else
+        if tail and _ARRAYS_KEY + msgpack.packb(packed) == tail:
+            _remember(_known_arrays, (tail, limits), specs, len(tail))
+    header = Header(
+        _text(fields, "stream", limits),
+        _integer(fields, "seq", 0),
+        _one_of(fields, "kind", KINDS),
+        _integer(fields, "epoch", 0),
+        _integer(fields, "core:sample_start", 0) if "core:sample_start" in fields else None,
+        _positive(fields, "core:sample_rate") if "core:sample_rate" in fields else None,
+        _positive(fields, "core:frequency") if "core:frequency" in fields else None,
+        _integer(fields, "time_ns", -(1 << 63)) if "time_ns" in fields else None,
+        _one_of(fields, "timebase", TIMEBASES) if "timebase" in fields else None,
+        _integer(fields, "host_time_ns", -(1 << 63)) if "host_time_ns" in fields else None,
+        _text(fields, "array_id", limits) if "array_id" in fields else None,
+        _text(fields, "calibration_id", limits) if "calibration_id" in fields else None,
+        _one_of(fields, "calibration", CALIBRATION_STATES),
+        _loss(fields.pop("lost")) if "lost" in fields else NO_LOSS,
+        specs,
+        _meta(fields.pop("meta")) if "meta" in fields else {},
+    )
+    if fields:
+        raise WireError(f"header of {header.stream!r} has unknown fields: {', '.join(map(_short, list(fields)[:5]))}")
+    if (header.time_ns is None) is not (header.timebase is None):
+        raise WireError(f"header of {header.stream!r}: time_ns and timebase come together or not at all")
+    return header
+
+
+def _unpack(data: bytes) -> dict[Any, Any]:
     try:
-        fields = msgpack.unpackb(data, use_list=False, strict_map_key=True)
+        fields = msgpack.unpackb(data, use_list=False, strict_map_key=True, **_UNPACK_LIMITS)
     except RecursionError as error:
         raise WireError("header is nested too deeply") from error
-    except (ValueError, TypeError, OverflowError, UnicodeDecodeError) as error:
+    except (ValueError, TypeError, OverflowError) as error:
         # msgpack's own exceptions (ExtraData, FormatError, StackError, ...) are ValueErrors
         raise WireError(f"header is not MessagePack: {type(error).__name__} {error}") from error
     if not isinstance(fields, dict):
         raise WireError(f"header is a {type(fields).__name__}, expected a map")
-    version = fields.pop("v", None)
-    if version != VERSION:
-        raise WireError(f"header has version {version!r}, this reader knows version {VERSION}: update the older side")
-    header = Header(
-        stream=_text(fields, "stream", limits),
-        seq=_integer(fields, "seq", 0),
-        kind=_one_of(fields, "kind", KINDS),
-        epoch=_integer(fields, "epoch", 0),
-        sample_start=_optional_integer(fields, "core:sample_start", 0),
-        sample_rate_hz=_optional_positive(fields, "core:sample_rate"),
-        frequency_hz=_optional_positive(fields, "core:frequency"),
-        time_ns=_optional_integer(fields, "time_ns", -(1 << 63)),
-        timebase=_one_of(fields, "timebase", TIMEBASES) if "timebase" in fields else None,
-        host_time_ns=_optional_integer(fields, "host_time_ns", -(1 << 63)),
-        array_id=_text(fields, "array_id", limits) if "array_id" in fields else None,
-        calibration_id=_text(fields, "calibration_id", limits) if "calibration_id" in fields else None,
-        calibration=_one_of(fields, "calibration", CALIBRATION_STATES),
-        lost=_loss(fields.pop("lost", NO_LOSS)),
-        arrays=_array_specs(fields.pop("arrays", ()), limits),
-        meta=_meta(fields.pop("meta", None)),
-    )
-    if fields:
-        raise WireError(f"header of {header.stream!r} has unknown fields: {', '.join(map(repr, list(fields)[:5]))}")
-    if (header.time_ns is None) != (header.timebase is None):
-        raise WireError(f"header of {header.stream!r}: time_ns and timebase come together or not at all")
-    return header
+    return fields
+
+
+def _unpack_known(data: bytes, limits: Limits) -> tuple[dict[Any, Any] | None, bytes, tuple[ArraySpec, ...] | None]:
+    """Unpack ``data`` without its arrays where these were seen before: fields, the arrays' bytes, the arrays.
+
+    MessagePack reads from the front and needs no look ahead: if a map of one pair less ends exactly where the
+    remembered pair begins, the whole map reads as that map and that pair. Else ``data`` is left to the full way.
+    """
+    at = data.rfind(_ARRAYS_KEY)
+    if at < 0 or len(data) - at > _CACHE_BYTES:
+        return None, b"", None
+    tail = data[at:]
+    specs = _known_arrays.get((tail, limits))
+    if specs is None:
+        return None, tail, None
+    n_fields = data[0] & 0x0F if data[0] & 0xF0 == 0x80 else int.from_bytes(data[1:3]) if data[0] == 0xDE else 0
+    if n_fields == 0:
+        return None, tail, None
+    try:
+        fields = _unpack(_with_map_length(data[:at], n_fields - 1))
+    except WireError:  # the full way tells what is wrong
+        return None, tail, None
+    return (None, tail, None) if "arrays" in fields else (fields, tail, specs)
+
+
+def _with_map_length(packed: bytes, n: int) -> bytes:
+    """Return ``packed``, a map of up to 65535 pairs, with the number of pairs that it announces set to ``n``."""
+    body = packed[1:] if packed[0] & 0xF0 == 0x80 else packed[3:]
+    return (bytes((0x80 | n,)) if n < 16 else b"\xde" + n.to_bytes(2)) + body
+
+
+def _pack_arrays(specs: tuple[ArraySpec, ...]) -> bytes:
+    try:
+        packed: bytes = msgpack.packb(
+            [
+                {"name": s.name, "core:datatype": _datatype(s), "shape": s.shape, "axes": s.axes, "unit": s.unit}
+                for s in specs
+            ]
+        )
+    except (TypeError, ValueError, OverflowError) as error:
+        raise WireError(
+            f"description of arrays {', '.join(str(s.name) for s in specs)} cannot be sent: {error}"
+        ) from error
+    return packed
+
+
+def _layout(specs: tuple[ArraySpec, ...]) -> tuple[tuple[str, np.dtype[Any], tuple[int, ...], int], ...]:
+    """Name, dtype, shape and bytes of each array, remembered."""
+    layout = _layouts.get(specs)
+    if layout is None:
+        layout = tuple((s.name, np.dtype(s.dtype), s.shape, s.n_bytes) for s in specs)
+        _remember(_layouts, specs, layout, 0)
+    return layout
+
+
+def _remember(cache: dict[Any, Any], key: Any, value: Any, n_bytes: int) -> None:
+    if n_bytes <= _CACHE_BYTES:
+        if len(cache) >= _CACHE_ENTRIES:
+            cache.clear()
+        cache[key] = value
 
 
 def _datatype(spec: ArraySpec) -> str:
@@ -198,20 +295,14 @@ def _datatype(spec: ArraySpec) -> str:
         ) from None
 
 
-def _integer(fields: dict[Any, Any], key: str, low: int, default: int | None = None) -> int:
-    value = fields.pop(key, default)
+def _integer(fields: dict[Any, Any], key: str, low: int) -> int:
+    value = fields.pop(key, None)
     if type(value) is not int or not low <= value < (1 << 63):
         raise WireError(f"header field {key!r}: expected an integer from {low} to 2^63-1, got {_short(value)}")
     return value
 
 
-def _optional_integer(fields: dict[Any, Any], key: str, low: int) -> int | None:
-    return _integer(fields, key, low) if key in fields else None
-
-
-def _optional_positive(fields: dict[Any, Any], key: str) -> float | None:
-    if key not in fields:
-        return None
+def _positive(fields: dict[Any, Any], key: str) -> float:
     value = fields.pop(key)
     if type(value) not in (int, float) or not 0 < value < float("inf"):
         raise WireError(f"header field {key!r}: expected a finite number above 0, got {_short(value)}")
@@ -244,8 +335,6 @@ def _loss(value: Any) -> Loss:
 
 
 def _meta(value: Any) -> Mapping[str, Any]:
-    if value is None:
-        return {}
     if not isinstance(value, dict) or not all(isinstance(key, str) for key in value):
         raise WireError(f"header field 'meta': expected a map with text keys, got {_short(value)}")
     return value
