@@ -54,16 +54,19 @@ def steering_derivatives(
     s = cos_el * forward + sin_el * z
     kq_s = k * q - s
     root = xp.sqrt(1 + k * (kq_s - s))
-    rho = (kq_s - s) / (1 + root)
-    wavenumber = 2 * np.pi / wavelength_m
-    a = xp.exp(-1j * wavenumber * rho)
-    log_s = (1j * wavenumber) / root
-    log_k = (-1j * wavenumber) * ((q - rho * kq_s / root) / (1 + root))
+    inverse_root = 1 / root
+    one_root = 1 + root
+    rho = (kq_s - s) / one_root
+    slope = kq_s * inverse_root  # dR / dk
+    j_wavenumber = 2j * np.pi / wavelength_m
+    a = xp.exp(-j_wavenumber * rho)
+    log_k = -j_wavenumber * ((q - rho * slope) / one_root)
     if amplitude:
-        a = a / root
-        log_s = log_s + k / root**2
-        log_k = log_k - kq_s / root**2
-    a_s = a * log_s
+        a = a * inverse_root
+        log_k = log_k - slope * inverse_root
+        a_s = a * (inverse_root * (k * inverse_root + j_wavenumber))
+    else:
+        a_s = a * (inverse_root * j_wavenumber)
     return SteeringDerivatives(
         a=a,
         azimuth=a_s * (cos_el * (cos_az * x - sin_az * y)),

@@ -104,6 +104,16 @@ class Grid:
         return self.azimuth_max_rad - self.azimuth_min_rad >= 2 * np.pi - 1e-12
 
     @property
+    def azimuth_step_rad(self) -> float:
+        """Mean azimuth step, rad."""
+        return (self.azimuth_max_rad - self.azimuth_min_rad) / (self.n_azimuth - (not self.wraps))
+
+    @property
+    def inverse_range_step_per_m(self) -> float:
+        """Step of inverse range, 1/m; the whole of it where there is one range."""
+        return (1 / self.range_min_m - 1 / self.range_max_m) / max(self.n_range - 1, 1)
+
+    @property
     def azimuth_rad(self) -> F64:
         """``[azimuth]`` rad."""
         if self.spacing == "sine":

@@ -67,7 +67,7 @@ def refine_maximum_likelihood(
     inverse_range_per_m: F64,
     *,
     max_iterations: int = 8,
-    tolerance: float = 1e-4,
+    tolerance: float = 0.02,
 ) -> SourceFit:
     r"""Minimize :math:`V = \mathrm{tr}(P_A^\perp \hat R)` over all azimuths and inverse ranges together.
 
@@ -84,7 +84,7 @@ def refine_maximum_likelihood(
         azimuth_rad: ``[source]``, at least one and fewer than sensors.
         inverse_range_per_m: ``[source]``.
         max_iterations: Gauss-Newton steps.
-        tolerance: Stop when a step is below this part of the estimate's own standard deviation.
+        tolerance: Stop with the step that is below this part of the estimate's own standard deviation.
 
     Raises:
         EstimationError: Sources coincide, so that their powers cannot be told apart.
@@ -95,28 +95,34 @@ def refine_maximum_likelihood(
     state = _evaluate(moments, dictionary, az, k)
     damping = 0.0
     for _ in range(max_iterations):
-        gradient, hessian = state.gradient.copy(), state.hessian
-        held = (k <= k_low) & (gradient[1::2] > 0) | (k >= k_high) & (gradient[1::2] < 0) | one_range
-        free = np.ones(len(gradient), dtype=bool)
-        free[1::2] = ~held
-        scale = np.sqrt(np.diagonal(hessian))[free]
-        scaled = hessian[np.ix_(free, free)] / np.outer(scale, scale) + damping * np.eye(len(scale))
-        step = np.zeros_like(gradient)
-        step[free] = -np.linalg.solve(scaled, gradient[free] / scale) / scale
-        new_k = np.clip(k + step[1::2], k_low, k_high)
-        new = _evaluate(moments, dictionary, az + step[::2], new_k)
-        if new.cost <= state.cost * (1 + 1e-14):
-            az, k, state, damping = az + step[::2], new_k, new, damping * 0.1
+        held = (k <= k_low) & (state.gradient[1::2] > 0) | (k >= k_high) & (state.gradient[1::2] < 0) | one_range
+        step, size = _newton_step(state, held, damping)
+        new_az, new_k = az + step[::2], np.clip(k + step[1::2], k_low, k_high)
+        # a step of one standard deviation has size sqrt(sigma^2 / 2T) in the metric of the Hessian
+        if size < tolerance * np.sqrt(state.noise_power / (2 * moments.n_snapshots)):
+            az, k = new_az, new_k
+            break
+        new = _evaluate(moments, dictionary, new_az, new_k)
+        if new.cost <= state.cost:
+            az, k, state, damping = new_az, new_k, new, damping * 0.1
+        elif damping > 1e4:
+            break
         else:
             damping = max(10 * damping, 0.1)
-            if damping > 1e4:
-                break
-            continue
-        # curvature in units of noise: a step of one standard deviation has norm sqrt(sigma^2 / 2T)
-        deviation = np.sqrt(state.noise_power / (2 * moments.n_snapshots))
-        if np.abs(step[free] * scale).max(initial=0.0) < tolerance * deviation:
-            break
     return SourceFit(az, k, state.power, state.noise_power, _covariance(moments, state), state.cost / moments.trace)
+
+
+def _newton_step(state: "_State", held: npt.NDArray[np.bool_], damping: float) -> tuple[F64, float]:
+    """Damped Gauss-Newton step ``[2 * source]``, inverse range fixed where ``held``, and its largest scaled part."""
+    scale = np.sqrt(np.maximum(np.diagonal(state.hessian), 1e-300))
+    scaled = state.hessian / (scale[:, None] * scale) + damping * np.eye(len(scale))
+    gradient = state.gradient / scale
+    if held.any():
+        fixed = 2 * np.flatnonzero(held) + 1
+        scaled[fixed, :], scaled[:, fixed], gradient[fixed] = 0.0, 0.0, 0.0
+        scaled[fixed, fixed] = 1.0
+    step = -np.linalg.solve(scaled, gradient)
+    return step / scale, float(np.abs(step).max())
 
 
 class _State(NamedTuple):
@@ -153,13 +159,15 @@ def _evaluate(moments: Moments, dictionary: Dictionary, azimuth_rad: F64, invers
     pinv_h = a @ inverse  # (A^+)^H
     r_pinv_h = moments.times(pinv_h)
     source_covariance = pinv_h.conj().T @ r_pinv_h
-    cost = max(moments.trace - float(np.einsum("ij,ji->", gram, source_covariance).real), 0.0)
+    cost = max(moments.trace - float((gram.T * source_covariance).sum().real), 0.0)
     d_perp = d - pinv_h @ (a.conj().T @ d)
     projected = d_perp.conj().T @ d_perp
     # (A^+ R P_perp D) at (source of column i, i)
     cross = r_pinv_h.conj().T @ d_perp
-    gradient = -2 * cross[np.arange(2 * m) // 2, np.arange(2 * m)].real
-    hessian = 2 * (projected * np.repeat(np.repeat(source_covariance.T, 2, axis=0), 2, axis=1)).real
+    columns = np.arange(2 * m)
+    owner = columns >> 1
+    gradient = -2 * cross[owner, columns].real
+    hessian = 2 * (projected * source_covariance[owner, owner[:, None]]).real
     noise_power = cost / (moments.n_sensors - m)
     power = np.diagonal(source_covariance).real - noise_power * np.diagonal(inverse).real
     return _State(
@@ -176,9 +184,11 @@ def _covariance(moments: Moments, state: _State) -> F64:
     p = (vectors * np.maximum(eigenvalues, floor)) @ vectors.conj().T
     gp = state.gram @ p
     seen = p @ np.linalg.solve(gp + state.noise_power * np.eye(m), gp)  # P A^H R^-1 A P
-    information = (state.projected * np.repeat(np.repeat(seen.T, 2, axis=0), 2, axis=1)).real
+    owner = np.arange(2 * m) >> 1
+    information = (state.projected * seen[owner, owner[:, None]]).real
     scale = np.sqrt(np.maximum(np.diagonal(information), 1e-300))
     # sources on one spot or an endfire direction have no information: the ridge bounds what is claimed of them
     scaled = information / np.outer(scale, scale) + 1e-9 * np.eye(2 * m)
     bound = np.linalg.inv(scaled) / np.outer(scale, scale) * (state.noise_power / (2 * moments.n_snapshots))
-    return np.stack([bound[2 * i : 2 * i + 2, 2 * i : 2 * i + 2] for i in range(m)])
+    sources = np.arange(m)
+    return bound.reshape(m, 2, m, 2)[sources, :, sources, :]

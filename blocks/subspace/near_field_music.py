@@ -18,6 +18,7 @@ F64 = npt.NDArray[np.float64]
 
 FOUND_DEPTH = 0.6  # two coherent sources of equal power show as nulls of depth 0.5; noise alone stays above 0.6
 RESOLVED_DEPTH = 0.25
+CANDIDATE_PROJECTION = 0.25  # on the coarse grid a null of FOUND_DEPTH shows at least 0.4 * 0.65 of itself
 DISTINCT_STEPS = 0.05  # peaks that converged to one null agree far better than this part of a grid step
 
 
@@ -112,7 +113,8 @@ def near_field_from_subspace(
     """The search itself, from an orthonormal signal subspace ``[sensor, source]``."""
     n_sources = signal.shape[1]
     exact = signal.astype(np.complex128, copy=False)
-    nulls = search_nulls(exact, dictionary)
+    # the fit that follows takes the last, small step itself
+    nulls = search_nulls(exact, dictionary, tolerance=1e-2 if polish else 1e-4)
     az, k = nulls.azimuth_rad, nulls.inverse_range_per_m
     if len(az) == 0:
         power, noise_power, covariance = np.zeros(0), None, np.zeros((0, 2, 2))
@@ -133,18 +135,21 @@ def near_field_from_subspace(
     )
 
 
-def search_nulls(signal: npt.NDArray[np.complex128], dictionary: Dictionary) -> Nulls:
+def search_nulls(signal: npt.NDArray[np.complex128], dictionary: Dictionary, *, tolerance: float = 1e-4) -> Nulls:
     """Distinct nulls of the MUSIC cost, deepest first, at most as many as ``signal [sensor, source]`` has columns."""
     n_sources = signal.shape[1]
     n_range = dictionary.grid.n_range
     shape = (len(dictionary.azimuth_rad), n_range)
     projection = signal_projection(dictionary.conjugate, signal.astype(np.complex64))
-    # side lobes of strong sources may be higher on the grid than a source between grid points: refine a few more
-    start = local_maxima(projection.reshape(shape), wraps=dictionary.grid.wraps)[: n_sources + 2]
-    found = _refine(signal, dictionary, start, n_sources)
+    start = local_maxima(projection.reshape(shape), wraps=dictionary.grid.wraps)
+    start = start[projection[start] > CANDIDATE_PROJECTION]
+    found = _refine(signal, dictionary, start[:n_sources], n_sources, tolerance)
+    if len(found.depth) < n_sources or found.depth[-1] > RESOLVED_DEPTH:
+        # a side lobe of a strong source may be higher on the grid than a source that lies between its points
+        found = _refine(signal, dictionary, start[n_sources : n_sources + 2], n_sources, tolerance, found)
     while len(found.depth) < n_sources:
         remaining = _without(projection, signal, dictionary, found)
-        again = _refine(signal, dictionary, np.array([remaining.argmax()]), n_sources, found)
+        again = _refine(signal, dictionary, np.array([remaining.argmax()]), n_sources, tolerance, found)
         if len(again.depth) == len(found.depth):
             break
         found = again
@@ -156,13 +161,13 @@ def _refine(
     dictionary: Dictionary,
     start: npt.NDArray[np.intp],
     n_sources: int,
+    tolerance: float,
     known: Nulls | None = None,
 ) -> Nulls:
     """Refine from grid points; merge with the known ones, keep the deepest distinct ``n_sources``."""
     n_range = dictionary.grid.n_range
-    nulls = refine_music(
-        signal, dictionary, dictionary.azimuth_rad[start // n_range], dictionary.inverse_range_per_m[start % n_range]
-    )
+    azimuth, k = dictionary.azimuth_rad[start // n_range], dictionary.inverse_range_per_m[start % n_range]
+    nulls = refine_music(signal, dictionary, azimuth, k, tolerance=tolerance)
     if known is not None:
         nulls = Nulls._make(np.concatenate(pair) for pair in zip(known, nulls, strict=True))
     kept: list[int] = []
@@ -176,14 +181,10 @@ def _refine(
 
 def _same(nulls: Nulls, i: int, j: int, dictionary: Dictionary) -> bool:
     grid = dictionary.grid
-    turn = 2 * np.pi if grid.wraps else np.inf
-    d_az = abs(nulls.azimuth_rad[i] - nulls.azimuth_rad[j])
-    d_az = min(d_az, turn - d_az) / ((grid.azimuth_max_rad - grid.azimuth_min_rad) / grid.n_azimuth)
-    if grid.n_range == 1:
-        return bool(d_az < DISTINCT_STEPS)
-    k = dictionary.inverse_range_per_m
-    d_k = abs(nulls.inverse_range_per_m[i] - nulls.inverse_range_per_m[j]) / (k[1] - k[0])
-    return bool(d_az < DISTINCT_STEPS and d_k < DISTINCT_STEPS)
+    d_az = abs(float(nulls.azimuth_rad[i] - nulls.azimuth_rad[j]))
+    d_az = min(d_az, 2 * np.pi - d_az) if grid.wraps else d_az
+    d_k = abs(float(nulls.inverse_range_per_m[i] - nulls.inverse_range_per_m[j]))
+    return d_az < DISTINCT_STEPS * grid.azimuth_step_rad and d_k < DISTINCT_STEPS * grid.inverse_range_step_per_m
 
 
 def _without(

@@ -34,7 +34,7 @@ def refine_music(
     inverse_range_per_m: F64,
     *,
     max_iterations: int = 12,
-    tolerance: float = 1e-5,
+    tolerance: float = 1e-4,
 ) -> Nulls:
     r"""Descend the MUSIC cost from each starting point.
 
@@ -48,76 +48,124 @@ def refine_music(
         dictionary: Model and grid; its steps limit a step and scale the tolerance.
         azimuth_rad: Starting points ``[peak]``.
         inverse_range_per_m: Starting points ``[peak]``.
-        max_iterations: At most so many evaluations of the cost after the first.
-        tolerance: Largest step at convergence, in grid steps.
+        max_iterations: At most so many evaluations of the cost.
+        tolerance: A peak has converged when its step is below this part of a grid step; that step is still taken.
     """
-    grid = dictionary.grid
-    k_low, k_high = float(dictionary.inverse_range_per_m[0]), float(dictionary.inverse_range_per_m[-1])
-    one_range = grid.n_range == 1
-    step_az = (grid.azimuth_max_rad - grid.azimuth_min_rad) / grid.n_azimuth
-    step_k = (k_high - k_low) / max(grid.n_range - 1, 1) or 1.0
-
-    az, k = azimuth_rad.astype(np.float64), inverse_range_per_m.astype(np.float64)
-    cost, gradient, hessian = _cost(signal, dictionary, az, k)
-    damping = np.zeros_like(cost)
-    last_step = np.full_like(cost, np.inf)
+    limits = _Limits.of(dictionary)
+    peaks = [_Peak(float(az), float(k)) for az, k in zip(azimuth_rad, inverse_range_per_m, strict=True)]
+    moving = peaks
     for _ in range(max_iterations):
-        held = (k <= k_low) & (gradient[:, 1] > 0) | (k >= k_high) & (gradient[:, 1] < 0) | one_range
-        h00, h11 = hessian[:, 0, 0] * (1 + damping), hessian[:, 1, 1] * (1 + damping)
-        h01 = np.where(held, 0.0, hessian[:, 0, 1])
-        g0, g1 = gradient[:, 0], np.where(held, 0.0, gradient[:, 1])
-        determinant = h00 * h11 - h01 * h01
-        # a singular Hessian (the array cannot tell the two apart there) leaves the scaled gradient
-        good = determinant > 1e-12 * h00 * h11
-        safe = np.where(good, determinant, 1.0)
-        d_az = np.where(good, (h01 * g1 - h11 * g0) / safe, -g0 / np.maximum(h00, 1e-300))
-        d_k = np.where(good, (h01 * g0 - h00 * g1) / safe, 0.0)
-        shrink = np.maximum(1.0, np.maximum(np.abs(d_az) / step_az, np.abs(d_k) / step_k))
-        new_az = az + d_az / shrink
-        if grid.spacing == "sine":
-            new_az = np.clip(new_az, -np.pi / 2, np.pi / 2)
-        new_k = np.clip(k + d_k / shrink, k_low, k_high)
-        new_cost, new_gradient, new_hessian = _cost(signal, dictionary, new_az, new_k)
-        moved = np.maximum(np.abs(new_az - az) / step_az, np.abs(new_k - k) / step_k)
-        # rounding of a cost near 1 is 1e-16: a step that changes less than that is as good as any
-        better = new_cost <= cost + 1e-15
-        last_step = np.where(better, moved, last_step)
-        damping = np.where(better, damping * 0.1, np.maximum(10 * damping, 0.1))
-        az, k, cost = np.where(better, new_az, az), np.where(better, new_k, k), np.where(better, new_cost, cost)
-        gradient = np.where(better[:, None], new_gradient, gradient)
-        hessian = np.where(better[:, None, None], new_hessian, hessian)
-        if (moved < tolerance).all():
-            last_step = np.minimum(last_step, moved)
+        if not moving:
             break
-    if grid.wraps:
-        az = (az - grid.azimuth_min_rad) % (2 * np.pi) + grid.azimuth_min_rad
-    on_near_edge = (k >= k_high) & (not one_range)
-    return Nulls(az, k, cost, (last_step < 1e3 * tolerance) & ~on_near_edge)
+        trial = np.array([[peak.trial_az, peak.trial_k] for peak in moving])
+        for peak, cost in zip(moving, _costs(signal, dictionary, trial[:, 0], trial[:, 1]), strict=True):
+            peak.advance(cost, limits, tolerance)
+        moving = [peak for peak in moving if not peak.converged]
+    azimuth, k, depth = np.array([[p.az, p.k, p.cost.f] for p in peaks]).reshape(-1, 3).T
+    if dictionary.grid.wraps:
+        azimuth = (azimuth - dictionary.grid.azimuth_min_rad) % (2 * np.pi) + dictionary.grid.azimuth_min_rad
+    inside = (k < limits.k_high) | limits.one_range
+    return Nulls(azimuth, k, depth, np.array([p.converged for p in peaks], dtype=bool) & inside)
 
 
-def _cost(
+class _Cost(NamedTuple):
+    """Cost, gradient and Gauss-Newton Hessian in (azimuth, 1/r) at one point."""
+
+    f: float
+    g_az: float
+    g_k: float
+    h_az: float
+    h_az_k: float
+    h_k: float
+
+
+class _Limits(NamedTuple):
+    k_low: float
+    k_high: float
+    one_range: bool
+    az_limit: float
+    step_az: float
+    step_k: float
+
+    @classmethod
+    def of(cls, dictionary: Dictionary) -> "_Limits":
+        grid = dictionary.grid
+        low, high = float(dictionary.inverse_range_per_m[0]), float(dictionary.inverse_range_per_m[-1])
+        return cls(
+            k_low=low,
+            k_high=high,
+            one_range=grid.n_range == 1,
+            az_limit=np.pi / 2 if grid.spacing == "sine" else np.inf,
+            step_az=grid.azimuth_step_rad,
+            step_k=grid.inverse_range_step_per_m,
+        )
+
+
+class _Peak:
+    """One descent: where it stands, where it tries next. Plain floats: a handful of peaks is no work for arrays."""
+
+    def __init__(self, az: float, k: float) -> None:
+        self.az = self.trial_az = az
+        self.k = self.trial_k = k
+        self.cost = _Cost(np.inf, 0.0, 0.0, 0.0, 0.0, 0.0)
+        self.damping = 0.0
+        self.converged = False
+
+    def advance(self, cost: _Cost, limits: _Limits, tolerance: float) -> None:
+        """Accept or refuse the trial point, whose cost came, and choose the next."""
+        if cost.f <= self.cost.f:
+            self.az, self.k, self.cost = self.trial_az, self.trial_k, cost
+            self.damping *= 0.1
+        else:
+            self.damping = max(10 * self.damping, 0.1)
+        c = self.cost
+        held = limits.one_range or (self.k <= limits.k_low and c.g_k > 0) or (self.k >= limits.k_high and c.g_k < 0)
+        h_az, h_k = max(c.h_az * (1 + self.damping), 1e-300), c.h_k * (1 + self.damping)
+        determinant = h_az * h_k - c.h_az_k**2
+        # where the array cannot tell range from azimuth the Hessian is singular, and azimuth moves alone
+        if held or determinant <= 1e-12 * h_az * h_k:
+            d_az, d_k = -c.g_az / h_az, 0.0
+        else:
+            d_az = (c.h_az_k * c.g_k - h_k * c.g_az) / determinant
+            d_k = (c.h_az_k * c.g_az - h_az * c.g_k) / determinant
+        size = max(abs(d_az) / limits.step_az, abs(d_k) / limits.step_k)
+        shrink = max(1.0, size)
+        self.trial_az = min(max(self.az + d_az / shrink, -limits.az_limit), limits.az_limit)
+        self.trial_k = min(max(self.k + d_k / shrink, limits.k_low), limits.k_high)
+        if size * (1 + self.damping) < tolerance:
+            self.az, self.k, self.converged = self.trial_az, self.trial_k, True
+
+
+def _costs(
     signal: npt.NDArray[np.complex128], dictionary: Dictionary, azimuth_rad: F64, inverse_range_per_m: F64
-) -> tuple[F64, F64, F64]:
-    """Cost ``[peak]``, gradient ``[peak, 2]`` and Gauss-Newton Hessian ``[peak, 2, 2]`` in (azimuth, 1/r)."""
-    elevation = np.full_like(azimuth_rad, dictionary.grid.elevation_rad)
+) -> list[_Cost]:
+    """Cost at each point ``[peak]``."""
     steering = steering_derivatives(
         dictionary.position_m,
         azimuth_rad,
-        elevation,
+        np.full(azimuth_rad.shape, dictionary.grid.elevation_rad),
         inverse_range_per_m,
         dictionary.wavelength_m,
         amplitude=dictionary.amplitude,
     )
     b = np.stack([steering.a, steering.azimuth, steering.inverse_range], axis=1)  # (peak, 3, sensor)
-    c = b.conj() @ signal  # (peak, 3, source)
-    gram = (b.conj() @ b.transpose(0, 2, 1)).real
+    b_h = b.conj()
+    c = b_h @ signal  # (peak, 3, source)
+    gram = (b_h @ b.transpose(0, 2, 1)).real
     noise = gram - (c @ c.conj().transpose(0, 2, 1)).real
-    # derivatives of a / |a|: take from each column its part along a
-    norm = gram[:, 0, 0]
-    along = gram[:, 0, 1:] / norm[:, None]
-    f = noise[:, 0, 0] / norm
-    cross = noise[:, 0, 1:] / norm[:, None] - along * f[:, None]
-    square = noise[:, 1:, 1:] / norm[:, None, None]
-    mixed = along[:, :, None] * (noise[:, 0, 1:] / norm[:, None])[:, None, :]
-    square = square - mixed - mixed.transpose(0, 2, 1) + along[:, :, None] * along[:, None, :] * f[:, None, None]
-    return f, 2 * cross, 2 * square
+    return [_normalized(g, n) for g, n in zip(gram.tolist(), noise.tolist(), strict=True)]
+
+
+def _normalized(gram: list[list[float]], noise: list[list[float]]) -> _Cost:
+    """From the Gram matrices of (a, a_az, a_k), whole and in the noise subspace, to those of ``a / |a|``."""
+    norm = gram[0][0]
+    along_az, along_k = gram[0][1] / norm, gram[0][2] / norm
+    f, n_az, n_k = noise[0][0] / norm, noise[0][1] / norm, noise[0][2] / norm
+    return _Cost(
+        f=f,
+        g_az=2 * (n_az - along_az * f),
+        g_k=2 * (n_k - along_k * f),
+        h_az=2 * (noise[1][1] / norm - 2 * along_az * n_az + along_az**2 * f),
+        h_az_k=2 * (noise[1][2] / norm - along_az * n_k - along_k * n_az + along_az * along_k * f),
+        h_k=2 * (noise[2][2] / norm - 2 * along_k * n_k + along_k**2 * f),
+    )
