@@ -10,6 +10,11 @@ from hil.port import Field, Port, field
 
 #: Samples of an array, full scale 1.
 IQ = {"iq": field("complex64", "sensor snapshot", "FS")}
+#: Phases of one receiver that is switched over the elements of an array, one slot each, and who sent them.
+SWITCHED = {
+    "phase_rad": field("float64", "slot sample", "rad"),
+    "emitter": field("int64", ""),
+}
 #: Sample covariance, and how many snapshots are in it.
 COVARIANCE = {
     "covariance": field("complex128", "sensor sensor", "FS^2"),
