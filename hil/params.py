@@ -21,7 +21,7 @@ Decibels = Annotated[float, Meta(ge=-400, le=400, extra_json_schema={"unit": "dB
 Radians = Annotated[float, Meta(extra_json_schema={"unit": "rad"})]
 Count = Annotated[int, Meta(ge=1)]
 Index = Annotated[int, Meta(ge=0)]
-Seed = Annotated[int, Meta(ge=0, lt=2**63)]
+Seed = Annotated[int, Meta(ge=0, le=2**63 - 1)]
 
 
 class Params(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):

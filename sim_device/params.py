@@ -1,0 +1,138 @@
+"""What the simulated array is told: typed, bounded, plain data."""
+
+from __future__ import annotations
+
+from typing import Annotated, TypeAlias
+
+from msgspec import Meta
+
+from hil.array import ArrayGeometry
+from hil.params import Count, Hz, Index, Params, Seed
+from hil.wavefront import wavelength_m
+from sim_device.impairments import Faults, Mismatch
+from sim_device.scene import Level, Point, Source
+
+#: The description of so many elements still fits into the header of a frame.
+MAX_ELEMENTS = 4096
+
+Length = Annotated[float, Meta(gt=0, le=1e4, extra_json_schema={"unit": "m"})]
+Quaternion = tuple[float, float, float, float]
+
+
+class _Pose(Params, frozen=True):
+    array_id: Annotated[str, Meta(min_length=1, max_length=64)] = "xl-array"
+    origin_m: Annotated[Point, Meta(description="array centre in the world frame")] = (0.0, 0.0, 0.0)
+    orientation_xyzw: Annotated[Quaternion, Meta(description="unit quaternion, array to world")] = (0.0, 0.0, 0.0, 1.0)
+    channel_map: Annotated[tuple[Index, ...], Meta(description="element of each channel; empty: one to one")] = ()
+
+
+class Ula(_Pose, frozen=True, kw_only=True, tag_field="kind", tag="ula"):
+    """Uniform line along x."""
+
+    n: Annotated[Count, Meta(le=MAX_ELEMENTS)]
+    spacing_m: Annotated[Length | None, Meta(description="absent: half a wavelength at frequency_hz")] = None
+
+
+class Ura(_Pose, frozen=True, kw_only=True, tag_field="kind", tag="ura"):
+    """Uniform rectangle in the x-z plane."""
+
+    nx: Annotated[Count, Meta(le=MAX_ELEMENTS)]
+    nz: Annotated[Count, Meta(le=MAX_ELEMENTS)]
+    spacing_m: Annotated[Length | None, Meta(description="absent: half a wavelength at frequency_hz")] = None
+
+
+class Uca(_Pose, frozen=True, kw_only=True, tag_field="kind", tag="uca"):
+    """Uniform circle in the x-y plane."""
+
+    n: Annotated[Count, Meta(le=MAX_ELEMENTS)]
+    radius_m: Length
+
+
+class Elements(_Pose, frozen=True, kw_only=True, tag_field="kind", tag="elements"):
+    """Elements anywhere; they are moved so that their mean is the array's origin."""
+
+    position_m: Annotated[tuple[Point, ...], Meta(min_length=1, max_length=MAX_ELEMENTS)]
+
+
+Array: TypeAlias = Ula | Ura | Uca | Elements
+
+
+class Drops(Params, frozen=True):
+    """Samples that the device loses by itself, before a frame, at random."""
+
+    probability: Annotated[float, Meta(ge=0, le=1, description="of a loss, each frame")] = 0.0
+    samples: Annotated[Count, Meta(le=1_000_000_000, description="lost each time")] = 1
+
+
+class XlArrayParams(Params, frozen=True):
+    """Parameters of the simulated array."""
+
+    array: Array = Ula(n=64)
+    sources: Annotated[tuple[Source, ...], Meta(max_length=256)] = ()
+    frequency_hz: Annotated[Hz, Meta(le=1e12, description="centre frequency")] = 5e9
+    sample_rate_hz: Annotated[Hz, Meta(le=1e11)] = 1e6
+    n_snapshots: Annotated[Count, Meta(le=1_048_576, description="samples in a frame")] = 100
+    frame_period_s: Annotated[
+        Annotated[float, Meta(gt=0, le=3600, extra_json_schema={"unit": "s"})] | None,
+        Meta(description="from frame to frame, rounded to samples; absent: frames follow without a gap"),
+    ] = None
+    n_frames: Annotated[Count | None, Meta(description="the stream ends after so many; absent: never")] = None
+    noise_power_db: Annotated[Level, Meta(description="of each channel, before the gain, dBFS")] = -40.0
+    gain_db: Annotated[float, Meta(ge=-120, le=120, extra_json_schema={"unit": "dB"})] = 0.0
+    clip: Annotated[bool, Meta(description="limit in-phase and quadrature to full scale")] = True
+    mismatch: Mismatch = Mismatch()
+    faults: Annotated[tuple[Faults, ...], Meta(max_length=16)] = ()
+    drops: Drops = Drops()
+    seed: Seed = 0
+    real_time: Annotated[bool, Meta(description="keep to the clock; else as fast as frames are taken")] = True
+    autostart: Annotated[
+        bool | None, Meta(description="stream at once, or wait for the verb start; absent: at once in real time only")
+    ] = None
+    descriptor_period_s: Annotated[
+        float, Meta(gt=0, le=3600, description="host time", extra_json_schema={"unit": "s"})
+    ] = 2.0
+    queue_frames: Annotated[Count, Meta(le=65_536, description="frames that may wait for a client")] = 16
+
+    def __post_init__(self) -> None:
+        ids = [s.id for s in self.sources]
+        if len(set(ids)) != len(ids):
+            raise ValueError(f"each source needs an id of its own, got {ids}")
+        leaders = {s.group: s for s in reversed(self.sources) if s.group is not None}
+        for s in self.sources:
+            if s.group is not None and s.waveform != leaders[s.group].waveform:
+                raise ValueError(f"sources {leaders[s.group].id} and {s.id} of group {s.group} need the same waveform")
+        if self.frame_ticks < self.n_snapshots:
+            raise ValueError(
+                f"frame_period_s {self.frame_period_s} is shorter than a frame, "
+                f"{self.n_snapshots} samples = {self.n_snapshots / self.sample_rate_hz} s"
+            )
+        n = build_array(self).n_elements
+        if n > MAX_ELEMENTS:
+            raise ValueError(f"expected at most {MAX_ELEMENTS} elements (they travel in a header), got {n}")
+
+    @property
+    def frame_ticks(self) -> int:
+        """Ticks from the start of one frame to that of the next."""
+        if self.frame_period_s is None:
+            return self.n_snapshots
+        return round(self.frame_period_s * self.sample_rate_hz)
+
+
+def build_array(params: XlArrayParams) -> ArrayGeometry:
+    """Return the array that ``params`` describe."""
+    a = params.array
+    pose = {
+        "array_id": a.array_id,
+        "origin_m": a.origin_m,
+        "orientation_xyzw": a.orientation_xyzw,
+        "channel_map": a.channel_map,
+    }
+    match a:
+        case Ula():
+            return ArrayGeometry.ula(a.n, a.spacing_m or wavelength_m(params.frequency_hz) / 2, **pose)
+        case Ura():
+            return ArrayGeometry.ura(a.nx, a.nz, a.spacing_m or wavelength_m(params.frequency_hz) / 2, **pose)
+        case Uca():
+            return ArrayGeometry.uca(a.n, a.radius_m, **pose)
+        case Elements():
+            return ArrayGeometry.from_positions(a.position_m, **pose)
