@@ -1,0 +1,131 @@
+"""The simulated array as a process.
+
+``python -m sim_device.serve array.n=256 'sources=[{"id": 1, "motion": {"kind": "bearing", ...}}]'`` prints one line of
+JSON with its addresses and serves until it is told to end, or until its stream has ended and was fetched.
+"""
+
+from __future__ import annotations
+
+import argparse
+import ctypes
+import json
+import logging
+import os
+import signal
+import sys
+import threading
+from collections.abc import Callable, Mapping, Sequence
+from pathlib import Path
+from types import FrameType
+from typing import Any
+
+from threadpoolctl import threadpool_limits
+
+from hil.errors import HilError, ParamError
+from sim_device.server import LOOPBACK, DeviceServer
+
+_PR_SET_PDEATHSIG = 1
+
+
+def serve(
+    params: Mapping[str, Any],
+    endpoint: str = LOOPBACK,
+    control_endpoint: str = LOOPBACK,
+    on_ready: Callable[[dict[str, Any]], None] | None = None,
+) -> None:
+    """Run a device until SIGTERM or SIGINT, or until its stream has ended and was fetched.
+
+    Args:
+        params: Parameters of :class:`~sim_device.device.XlArrayDevice`.
+        endpoint: Where frames are served; a port ``*`` is chosen by the system.
+        control_endpoint: Where control requests are answered.
+        on_ready: Called with ``{"endpoint", "control", "pid"}`` once both sockets are bound.
+
+    Raises:
+        HilError: Wrong parameters, or an endpoint that cannot be bound.
+    """
+    server = DeviceServer(params, endpoint, control_endpoint)
+
+    def on_signal(number: int, frame: FrameType | None) -> None:
+        server.end()
+
+    in_main = threading.current_thread() is threading.main_thread()
+    before = {s: signal.signal(s, on_signal) for s in (signal.SIGTERM, signal.SIGINT)} if in_main else {}
+    try:
+        if on_ready is not None:
+            on_ready(server.addresses)
+        with threadpool_limits(limits=1):
+            server.run()
+    finally:
+        for number, handler in before.items():
+            signal.signal(number, handler)
+        server.close()
+
+
+def read_settings(config: str | None, settings: Sequence[str]) -> dict[str, Any]:
+    """Parameters from a JSON file and ``key=value`` settings on top; keys are dotted, values JSON or else text.
+
+    Raises:
+        ParamError: The file or a setting cannot be read.
+    """
+    params: dict[str, Any] = {}
+    if config is not None:
+        try:
+            params = json.loads(Path(config).read_text())
+        except (OSError, ValueError) as error:
+            raise ParamError(f"--config {config}: {error}") from error
+        if not isinstance(params, dict):
+            raise ParamError(f"--config {config}: expected a JSON object, got a {type(params).__name__}")
+    for setting in settings:
+        key, equals, text = setting.partition("=")
+        if not key or not equals:
+            raise ParamError(f"expected key=value, got {setting!r}")
+        *outer, last = key.split(".")
+        place = params
+        for name in outer:
+            place = place.setdefault(name, {})
+            if not isinstance(place, dict):
+                raise ParamError(f"{key}: {name!r} is no group of parameters; give the whole list as JSON")
+        try:
+            place[last] = json.loads(text)
+        except ValueError:
+            place[last] = text
+    return params
+
+
+def die_with_parent(parent_pid: int) -> None:
+    """Let the kernel kill this process when the thread that started it ends, however it ends (Linux)."""
+    libc = ctypes.CDLL(None, use_errno=True)
+    if libc.prctl(_PR_SET_PDEATHSIG, signal.SIGKILL) != 0:
+        raise OSError(ctypes.get_errno(), "prctl(PR_SET_PDEATHSIG)")
+    if os.getppid() != parent_pid:  # it was gone before
+        os.kill(os.getpid(), signal.SIGKILL)
+
+
+def main(arguments: Sequence[str] | None = None) -> int:
+    """Serve; return the exit status."""
+    parser = argparse.ArgumentParser(prog="python -m sim_device.serve", description="The simulated array as a process.")
+    parser.add_argument("settings", nargs="*", metavar="key=value", help="parameters, e.g. array.n=256 real_time=false")
+    parser.add_argument("--config", metavar="FILE", help="parameters as JSON; key=value settings go on top")
+    parser.add_argument("--endpoint", default=LOOPBACK, help="where frames are served (%(default)s)")
+    parser.add_argument("--control", default=LOOPBACK, help="where control requests are answered (%(default)s)")
+    parser.add_argument("--parent", type=int, metavar="PID", help="die when this parent process does")
+    options = parser.parse_args(arguments)
+    logging.basicConfig(stream=sys.stderr, format="%(levelname)s %(name)s: %(message)s")
+    if options.parent is not None:
+        die_with_parent(options.parent)
+
+    def ready(addresses: dict[str, Any]) -> None:
+        sys.stdout.write(json.dumps(addresses) + "\n")
+        sys.stdout.flush()
+
+    try:
+        serve(read_settings(options.config, options.settings), options.endpoint, options.control, ready)
+    except HilError as error:
+        sys.stderr.write(f"{type(error).__name__}: {error}\n")
+        return 1
+    return 0
+
+
+if __name__ == "__main__":
+    raise SystemExit(main())
