@@ -5,7 +5,9 @@ from typing import Any
 import numpy as np
 from array_api_compat import array_namespace
 
-from hil.errors import ParamError
+from hil.block import Block, Result
+from hil.errors import EstimationError, ParamError
+from hil.streams import COVARIANCE, port_of
 
 Array = Any  # NumPy or torch
 
@@ -49,3 +51,20 @@ def opposite_sensors(position_m: np.ndarray, tolerance_m: float = 1e-6) -> np.nd
             f"{worst:.3g} m from the nearest sensor (limit {tolerance_m:.3g} m)"
         )
     return partner
+
+
+class ForwardBackward(Block):
+    """Forward-backward average of each covariance, for far-field estimators (see :func:`forward_backward`)."""
+
+    inputs = {"covariance": port_of(COVARIANCE)}
+    outputs = {"covariance": port_of(COVARIANCE)}
+
+    def setup(self) -> None:
+        self._partner: tuple[str, np.ndarray] | None = None
+
+    def process(self, arrays: dict[str, Any]) -> Result:
+        if self.array is None:
+            raise EstimationError(f"{self.name}: no array descriptor has come; send one before the data")
+        if self._partner is None or self._partner[0] != self.array.fingerprint:
+            self._partner = self.array.fingerprint, opposite_sensors(self.array.channel_position_m)
+        return {**arrays, "covariance": forward_backward(arrays["covariance"], self._partner[1])}

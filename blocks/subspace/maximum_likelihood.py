@@ -45,7 +45,8 @@ class SourceFit(NamedTuple):
     Attributes:
         azimuth_rad: ``[source]``.
         inverse_range_per_m: ``[source]``.
-        power: Power at the array's centre, ``[source]``, unit of the covariance.
+        power: Power at the array's centre, ``[source]``, unit of the covariance; at least what could be told from
+            noise, ``noise_power / (N sqrt(T))``.
         noise_power: Per sensor.
         covariance: Of (azimuth, inverse range) of each source, ``[source, 2, 2]``: the stochastic Cramer-Rao bound
             at the estimate, which maximum likelihood reaches at many snapshots and MUSIC with uncorrelated sources.
@@ -109,7 +110,13 @@ def refine_maximum_likelihood(
             break
         else:
             damping = max(10 * damping, 0.1)
-    return SourceFit(az, k, state.power, state.noise_power, _covariance(moments, state), state.cost / moments.trace)
+    return SourceFit(
+        az, k, state.power, state.noise_power, _covariance(moments, state, one_range), state.cost / moments.trace
+    )
+
+
+def _power_floor(moments: Moments, noise_power: float) -> float:
+    return noise_power / (moments.n_sensors * float(np.sqrt(moments.n_snapshots)))
 
 
 def _newton_step(state: "_State", held: npt.NDArray[np.bool_], damping: float) -> tuple[F64, float]:
@@ -175,20 +182,27 @@ def _evaluate(moments: Moments, dictionary: Dictionary, azimuth_rad: F64, invers
     )
 
 
-def _covariance(moments: Moments, state: _State) -> F64:
-    """Stochastic Cramer-Rao bound of each source's (azimuth, 1/r) at the estimate, ``[source, 2, 2]``."""
+def _covariance(moments: Moments, state: _State, one_range: bool) -> F64:
+    """Stochastic Cramer-Rao bound of each source's (azimuth, 1/r) at the estimate, ``[source, 2, 2]``.
+
+    With one range on the grid it is known: its rows are zero and azimuth has the smaller bound of one unknown.
+    """
     m = len(state.power)
     eigenvalues, vectors = np.linalg.eigh(state.source_covariance)
     # a source too weak to have positive estimated power gets the power it would need to be seen at all
-    floor = state.noise_power / (moments.n_sensors * np.sqrt(moments.n_snapshots))
+    floor = _power_floor(moments, state.noise_power)
     p = (vectors * np.maximum(eigenvalues, floor)) @ vectors.conj().T
     gp = state.gram @ p
     seen = p @ np.linalg.solve(gp + state.noise_power * np.eye(m), gp)  # P A^H R^-1 A P
     owner = np.arange(2 * m) >> 1
     information = (state.projected * seen[owner, owner[:, None]]).real
+    if one_range:
+        information[1::2, :] = information[:, 1::2] = 0.0
     scale = np.sqrt(np.maximum(np.diagonal(information), 1e-300))
     # sources on one spot or an endfire direction have no information: the ridge bounds what is claimed of them
     scaled = information / np.outer(scale, scale) + 1e-9 * np.eye(2 * m)
     bound = np.linalg.inv(scaled) / np.outer(scale, scale) * (state.noise_power / (2 * moments.n_snapshots))
+    if one_range:
+        bound[1::2, :] = bound[:, 1::2] = 0.0
     sources = np.arange(m)
     return bound.reshape(m, 2, m, 2)[sources, :, sources, :]

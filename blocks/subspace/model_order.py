@@ -1,11 +1,16 @@
 """How many sources: MDL and AIC on the eigenvalues of a sample covariance, and a plain threshold."""
 
-from typing import Any, Literal, NamedTuple
+from typing import Annotated, Any, Literal, NamedTuple
 
 import numpy as np
 from array_api_compat import array_namespace
+from msgspec import Meta
 
+from hil.block import Block, Result
 from hil.errors import EstimationError, ParamError
+from hil.params import Params
+from hil.port import Port
+from hil.streams import COVARIANCE, port_of
 
 Array = Any  # NumPy or torch
 Criterion = Literal["mdl", "aic"]
@@ -94,3 +99,21 @@ def threshold_order(eigenvalues: Array, threshold: float) -> Array:
     """Number of eigenvalues ``[..., N]`` above ``threshold``, [NF] Eq. (8)."""
     xp = array_namespace(eigenvalues)
     return xp.sum(xp.astype(eigenvalues > threshold, xp.int64), axis=-1)
+
+
+class ModelOrderParams(Params, frozen=True):
+    criterion: Annotated[Criterion, Meta(description="mdl is consistent, aic finds weaker sources")] = "mdl"
+
+
+class ModelOrder(Block):
+    """Number of sources in each covariance."""
+
+    params: ModelOrderParams
+    inputs = {"covariance": port_of(COVARIANCE)}
+    outputs = {"order": Port("int64", "", name="n_sources")}
+
+    def process(self, arrays: dict[str, Any]) -> Result:
+        eigenvalues = np.linalg.eigvalsh(arrays["covariance"])
+        if (n := int(arrays["n_snapshots"])) < len(eigenvalues):  # those that are zero but for rounding
+            eigenvalues = eigenvalues[-n:]
+        return np.array(model_order(eigenvalue_summary(eigenvalues, n), self.params.criterion), dtype=np.int64)

@@ -6,20 +6,13 @@ from typing import Any
 import numpy as np
 import numpy.typing as npt
 
-from blocks.bounds.steering_derivative import steering_derivatives
 from blocks.subspace.dictionary import Dictionary
 from blocks.subspace.maximum_likelihood import Moments, refine_maximum_likelihood
-from blocks.subspace.refine_music import Nulls, refine_music
+from blocks.subspace.search_nulls import RESOLVED_DEPTH, search_nulls
 from blocks.subspace.signal_subspace import leading_eigenpairs, leading_from_samples
-from blocks.subspace.spectrum import local_maxima, signal_projection
 from hil.errors import ParamError
 
 F64 = npt.NDArray[np.float64]
-
-FOUND_DEPTH = 0.6  # two coherent sources of equal power show as nulls of depth 0.5; noise alone stays above 0.6
-RESOLVED_DEPTH = 0.25
-CANDIDATE_PROJECTION = 0.25  # on the coarse grid a null of FOUND_DEPTH shows at least 0.4 * 0.65 of itself
-DISTINCT_STEPS = 0.05  # peaks that converged to one null agree far better than this part of a grid step
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -36,7 +29,7 @@ class NearFieldEstimate:
         fraunhofer_m: Fraunhofer distance of the array.
         power: Power at the array's centre, ``[source]``.
         noise_power: Per sensor; ``None`` where no source was found.
-        covariance: Of (azimuth, inverse range), ``[source, 2, 2]``.
+        covariance: Of (azimuth, inverse range), ``[source, 2, 2]``; zero in a range that was not searched.
     """
 
     azimuth_rad: F64
@@ -119,7 +112,8 @@ def near_field_from_subspace(
     if len(az) == 0:
         power, noise_power, covariance = np.zeros(0), None, np.zeros((0, 2, 2))
     else:
-        fit = refine_maximum_likelihood(moments, dictionary, az, k, max_iterations=8 if polish else 0)
+        # nulls are well within one standard deviation of the fit: the step below 0.3 of one is the last
+        fit = refine_maximum_likelihood(moments, dictionary, az, k, max_iterations=8 if polish else 0, tolerance=0.3)
         az, k, power, covariance = fit.azimuth_rad, fit.inverse_range_per_m, fit.power, fit.covariance
         noise_power = fit.noise_power
     return NearFieldEstimate(
@@ -133,85 +127,6 @@ def near_field_from_subspace(
         noise_power=noise_power,
         covariance=covariance,
     )
-
-
-def search_nulls(signal: npt.NDArray[np.complex128], dictionary: Dictionary, *, tolerance: float = 1e-4) -> Nulls:
-    """Distinct nulls of the MUSIC cost, deepest first, at most as many as ``signal [sensor, source]`` has columns."""
-    n_sources = signal.shape[1]
-    n_range = dictionary.grid.n_range
-    shape = (len(dictionary.azimuth_rad), n_range)
-    projection = signal_projection(dictionary.conjugate, signal.astype(np.complex64))
-    start = local_maxima(projection.reshape(shape), wraps=dictionary.grid.wraps)
-    start = start[projection[start] > CANDIDATE_PROJECTION]
-    found = _refine(signal, dictionary, start[:n_sources], n_sources, tolerance)
-    if len(found.depth) < n_sources or found.depth[-1] > RESOLVED_DEPTH:
-        # a side lobe of a strong source may be higher on the grid than a source that lies between its points
-        found = _refine(signal, dictionary, start[n_sources : n_sources + 2], n_sources, tolerance, found)
-    while len(found.depth) < n_sources:
-        remaining = _without(projection, signal, dictionary, found)
-        again = _refine(signal, dictionary, np.array([remaining.argmax()]), n_sources, tolerance, found)
-        if len(again.depth) == len(found.depth):
-            break
-        found = again
-    return found
-
-
-def _refine(
-    signal: npt.NDArray[np.complex128],
-    dictionary: Dictionary,
-    start: npt.NDArray[np.intp],
-    n_sources: int,
-    tolerance: float,
-    known: Nulls | None = None,
-) -> Nulls:
-    """Refine from grid points; merge with the known ones, keep the deepest distinct ``n_sources``."""
-    n_range = dictionary.grid.n_range
-    azimuth, k = dictionary.azimuth_rad[start // n_range], dictionary.inverse_range_per_m[start % n_range]
-    nulls = refine_music(signal, dictionary, azimuth, k, tolerance=tolerance)
-    if known is not None:
-        nulls = Nulls._make(np.concatenate(pair) for pair in zip(known, nulls, strict=True))
-    kept: list[int] = []
-    for i in np.argsort(nulls.depth):
-        if nulls.depth[i] > FOUND_DEPTH or len(kept) == n_sources:
-            break
-        if not any(_same(nulls, int(i), j, dictionary) for j in kept):
-            kept.append(int(i))
-    return Nulls._make(values[kept] for values in nulls)
-
-
-def _same(nulls: Nulls, i: int, j: int, dictionary: Dictionary) -> bool:
-    grid = dictionary.grid
-    d_az = abs(float(nulls.azimuth_rad[i] - nulls.azimuth_rad[j]))
-    d_az = min(d_az, 2 * np.pi - d_az) if grid.wraps else d_az
-    d_k = abs(float(nulls.inverse_range_per_m[i] - nulls.inverse_range_per_m[j]))
-    return d_az < DISTINCT_STEPS * grid.azimuth_step_rad and d_k < DISTINCT_STEPS * grid.inverse_range_step_per_m
-
-
-def _without(
-    projection: npt.NDArray[np.float32], signal: npt.NDArray[np.complex128], dictionary: Dictionary, found: Nulls
-) -> npt.NDArray[np.float32]:
-    r"""Projection on the grid after the found sources are projected out (RAP-MUSIC, Mosher and Leahy 1999).
-
-    With ``Q`` an orthonormal basis of the found steering vectors and ``V`` one of ``P_Q^perp U_s``:
-    ``|V^H a|^2 / (|a|^2 - |Q^H a|^2)``.
-    """
-    if len(found.depth) == 0:
-        return projection
-    steering = steering_derivatives(
-        dictionary.position_m,
-        found.azimuth_rad,
-        np.full_like(found.azimuth_rad, dictionary.grid.elevation_rad),
-        found.inverse_range_per_m,
-        dictionary.wavelength_m,
-        amplitude=dictionary.amplitude,
-    ).a.T
-    q, _ = np.linalg.qr(steering)
-    v, _, _ = np.linalg.svd(signal - q @ (q.conj().T @ signal), full_matrices=False)
-    v = v[:, : signal.shape[1] - q.shape[1]]
-    explained = signal_projection(dictionary.conjugate, q.astype(np.complex64))
-    left = signal_projection(dictionary.conjugate, v.astype(np.complex64))
-    # next to a found source both vanish: no new source is looked for where less than 1 % of a is left
-    return np.where(explained > 0.99, 0, left / np.maximum(1 - explained, 0.01)).astype(np.float32)
 
 
 def _check(n_sensors: int, dictionary: Dictionary, n_sources: int) -> None:

@@ -1,0 +1,153 @@
+"""What the MUSIC blocks share: parameters, model order, dictionary of the array that the descriptor names, output."""
+
+from typing import Annotated, Any
+
+import numpy as np
+import numpy.typing as npt
+from msgspec import Meta
+
+from blocks.subspace.dictionary import Dictionary, Grid, steering_dictionary
+from blocks.subspace.maximum_likelihood import Moments
+from blocks.subspace.model_order import Criterion, model_order
+from blocks.subspace.near_field_music import NearFieldEstimate, near_field_from_subspace
+from blocks.subspace.signal_subspace import Leading, leading_eigenpairs, leading_from_samples
+from blocks.subspace.spectrum import music_spectrum
+from hil.block import Block, Out, Result
+from hil.errors import EstimationError
+from hil.params import Hz, Metres, Params, Radians
+from hil.wavefront import wavelength_m
+
+C128 = npt.NDArray[np.complex128]
+
+
+class MusicParams(Params, frozen=True):
+    n_sources: Annotated[int, Meta(ge=0, le=64, description="Sources to look for; 0: as the criterion says")] = 0
+    criterion: Annotated[Criterion, Meta(description="Model order: mdl is consistent, aic finds weaker ones")] = "mdl"
+    max_sources: Annotated[int, Meta(ge=1, le=64, description="Most that the criterion may say")] = 8
+    frequency_hz: Annotated[Hz | None, Meta(description="Carrier where frames do not carry it")] = None
+    azimuth_limit_rad: Annotated[Radians | None, Meta(description="Search within plus and minus this azimuth")] = None
+    elevation_rad: Annotated[Radians, Meta(description="Elevation of the plane that is searched")] = 0.0
+    polish: Annotated[bool, Meta(description="End with a joint maximum-likelihood fit")] = True
+    keep_unresolved: Annotated[
+        bool, Meta(description="Give shallow nulls too: coherent sources, but now and then a ghost")
+    ] = False
+    spectrum_every: Annotated[
+        int, Meta(ge=0, description="Give a spectrum to look at every so many frames; 0: none")
+    ] = 0
+
+
+class NearFieldMusicParams(MusicParams, frozen=True):
+    range_min_m: Annotated[Metres | None, Meta(description="Nearest range; absent: the Fresnel distance")] = None
+    amplitude: Annotated[bool, Meta(description="Near elements receive more than far ones")] = True
+
+
+class MusicBlock(Block):
+    """Base of the MUSIC blocks: ``estimates``, and now and then ``spectrum``.
+
+    The number asked for and the number that was not resolved are in the frame's ``meta`` as ``n_requested`` and
+    ``n_unresolved``. A frame that shows fewer sources than asked gives those it shows.
+    """
+
+    params: MusicParams
+
+    def setup(self) -> None:
+        self._n_frames = 0
+        self._n_missed = 0
+
+    def stats(self) -> dict[str, Any]:
+        return {"sources_requested_not_resolved": self._n_missed}
+
+    def grid(self, wavelength: float) -> Grid:
+        """Search grid of this block for ``self.array``."""
+        raise NotImplementedError
+
+    @property
+    def amplitude(self) -> bool:
+        return False
+
+    def from_samples(self, x: npt.NDArray[np.complex64]) -> Result:
+        exact = x.astype(np.complex128)
+        n_leading = self._n_leading(x.shape[0], x.shape[1])
+        return self._estimate(leading_from_samples(exact, n_leading), Moments.of_samples(exact))
+
+    def from_covariance(self, arrays: dict[str, Any]) -> Result:
+        covariance, n_snapshots = arrays["covariance"], int(arrays["n_snapshots"])
+        n_leading = self._n_leading(len(covariance), n_snapshots)
+        leading = leading_eigenpairs(covariance, n_leading, n_snapshots)
+        return self._estimate(leading, Moments.of_covariance(covariance, n_snapshots))
+
+    def _n_leading(self, n_sensors: int, n_snapshots: int) -> int:
+        wanted = self.params.n_sources or self.params.max_sources
+        most = min(n_sensors - 1, n_snapshots)
+        if self.params.n_sources > most:
+            raise EstimationError(
+                f"{self.name}: {wanted} sources asked of {n_sensors} sensors and {n_snapshots} snapshots, "
+                f"which tell at most {most} apart"
+            )
+        return min(wanted, most)
+
+    def _dictionary(self, n_sensors: int) -> Dictionary:
+        if self.array is None:
+            raise EstimationError(f"{self.name}: no array descriptor has come; send one before the data")
+        if len(self.array.channel_map) != n_sensors:
+            raise EstimationError(
+                f"{self.name}: array {self.array.array_id!r} has {len(self.array.channel_map)} channels, "
+                f"the data {n_sensors}"
+            )
+        return steering_dictionary(
+            self.array, self._wavelength_m(), self.grid(self._wavelength_m()), amplitude=self.amplitude
+        )
+
+    def _wavelength_m(self) -> float:
+        frequency_hz = self.header.frequency_hz or self.params.frequency_hz
+        if frequency_hz is None:
+            raise EstimationError(f"{self.name}: frames carry no centre frequency; set the parameter frequency_hz")
+        return wavelength_m(frequency_hz)
+
+    def _estimate(self, leading: Leading, moments: Moments) -> Result:
+        dictionary = self._dictionary(moments.n_sensors)
+        n = self.params.n_sources or int(model_order(leading.summary, self.params.criterion))
+        signal = leading.vectors[:, :n]
+        estimate = near_field_from_subspace(signal, moments, dictionary, polish=self.params.polish)
+        show = self.params.spectrum_every and self._n_frames % self.params.spectrum_every == 0
+        self._n_frames += 1
+        return self._arrays(estimate), self._spectrum(signal) if show else None
+
+    def _arrays(self, estimate: NearFieldEstimate) -> Out:
+        n_resolved = int(estimate.resolved.sum())
+        self._n_missed += estimate.n_requested - n_resolved
+        kept = estimate.resolved | self.params.keep_unresolved
+        covariance = np.zeros((int(kept.sum()), 3, 3))
+        covariance[:, ::2, ::2] = estimate.covariance[kept]  # elevation is the plane that was searched: known
+        arrays = {
+            "azimuth_rad": estimate.azimuth_rad[kept],
+            "elevation_rad": np.full(len(covariance), self.params.elevation_rad),
+            "range_m": estimate.range_m[kept],
+            "polar_covariance": covariance,
+            "power_db": 10 * np.log10(estimate.power[kept]),
+        }
+        meta = {"n_requested": estimate.n_requested, "n_unresolved": estimate.n_requested - n_resolved}
+        return Out(arrays, {"meta": meta})
+
+    def _spectrum(self, signal: C128) -> dict[str, Any]:
+        """Pseudo-spectrum on a grid made for the eye: finer in azimuth and range than the search needs."""
+        assert self.array is not None
+        wavelength = self._wavelength_m()
+        search = self.grid(wavelength)
+        fine = Grid(
+            azimuth_min_rad=search.azimuth_min_rad,
+            azimuth_max_rad=search.azimuth_max_rad,
+            n_azimuth=2 * search.n_azimuth - 1,
+            spacing=search.spacing,
+            range_min_m=search.range_min_m,
+            range_max_m=search.range_max_m,
+            n_range=4 * search.n_range if search.n_range > 1 else 1,
+            elevation_rad=search.elevation_rad,
+        )
+        dictionary = steering_dictionary(self.array, wavelength, fine, amplitude=self.amplitude)
+        spectrum = music_spectrum(dictionary.conjugate, signal.astype(np.complex64))
+        return {
+            "spectrum_db": 10 * np.log10(spectrum).reshape(fine.n_azimuth, fine.n_range),
+            "azimuth_rad": fine.azimuth_rad,
+            "range_m": fine.range_m,
+        }
