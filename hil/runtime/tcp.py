@@ -112,6 +112,11 @@ class FrameServer:
         """The queue of each client, and of the one still to come."""
         return [c.queue for c in self._clients.values()] + ([self._orphan] if self._orphan is not None else [])
 
+    @property
+    def handles(self) -> list[zmq.Socket[bytes]]:
+        """What to poll for acknowledgements."""
+        return [self.socket]
+
     def offer(self, frame: Frame) -> bool:
         """Queue ``frame`` for each client that wants it. False: a ``block`` queue is full, try again after a poll.
 
@@ -120,6 +125,8 @@ class FrameServer:
         header = frame.header
         if header.kind == "descriptor":
             self._descriptors[header.stream] = frame
+        if any(len(q.in_flight) >= q.window for q in self.queues):
+            self.poll()  # credit may have come
         queues = [c.queue for c in self._clients.values() if c.wants(header.stream)]
         if self._orphan is not None:
             queues.append(self._orphan)
@@ -157,6 +164,17 @@ class FrameServer:
                     continue  # a message of fewer parts than a client sends
                 self._serve(identity, kind, rest)
         self.pump()
+
+    def service(self) -> None:
+        """Serve what waits."""
+        self.poll()
+
+    def arm(self) -> bool:
+        """About to sleep on ``handles``; true: do not."""
+        return False
+
+    def disarm(self) -> None:
+        """Awake again."""
 
     def pump(self) -> None:
         """Hand to the transport what credit allows."""
@@ -221,8 +239,10 @@ class FrameServer:
                 client.queue.consumer_died()
             client.generation, client.streams, client.acknowledged = generation, streams, 0
             self._welcome(client)
-            known = [f for f in self._descriptors.values() if client.wants(f.header.stream)]
-            for frame in reversed(known):
+            waiting = [item.header for item in client.queue.waiting]
+            for frame in self._descriptors.values():
+                if not client.wants(frame.header.stream) or frame.header in waiting:
+                    continue
                 client.queue.waiting.appendleft(Item(frame.header, encode(frame)))
         else:
             self._welcome(client)
@@ -321,6 +341,18 @@ class FrameClient:
         """Whether a server has answered, and still does."""
         since = self._unanswered_since
         return self._welcomed and (since is None or time.monotonic() - since < ANSWER_TIMEOUT_S)
+
+    @property
+    def handles(self) -> list[zmq.Socket[bytes]]:
+        """What to poll for frames."""
+        return [self.socket]
+
+    def arm(self) -> bool:
+        """About to sleep on ``handles``; true: do not."""
+        return False
+
+    def disarm(self) -> None:
+        """Awake again."""
 
     def receive(self, timeout_s: float = 0.0) -> Frame | None:
         """Return the next frame, or ``None`` where none came in time. Finishes with the frame before.

@@ -1,0 +1,175 @@
+"""Slots of shared memory that hold the arrays of one frame each, reused while they are warm in the cache.
+
+A slot is a file in ``/dev/shm``. The writer owns
+slots and counts for each how many consumers still refer to it; a reader maps a slot when it first meets its number.
+"""
+
+from __future__ import annotations
+
+import mmap
+import os
+from collections import defaultdict
+from pathlib import Path
+
+import numpy as np
+
+from hil.errors import RunError, WireError
+from hil.frame import AnyArray, ArraySpec, Frame
+
+SHM_DIRECTORY = Path("/dev/shm")
+#: Arrays begin at multiples of this: a cache line, and enough for AVX-512.
+ALIGNMENT = 64
+_SMALLEST = 4096
+
+
+def aligned(n: int) -> int:
+    return -(-n // ALIGNMENT) * ALIGNMENT
+
+
+class Slot:
+    """One slot of a writer."""
+
+    __slots__ = ("bytes", "memory", "number", "references", "size")
+
+    def __init__(self, number: int, size: int, memory: mmap.mmap) -> None:
+        self.number = number
+        self.size = size
+        self.memory = memory
+        self.bytes: AnyArray = np.frombuffer(memory, np.uint8)
+        self.references = 0
+
+
+class ShmPool:
+    """Slots of one writer; several edges share a slot, so a frame is copied once for all of them."""
+
+    def __init__(self, prefix: str) -> None:
+        self.prefix = prefix
+        self._free: dict[int, list[Slot]] = defaultdict(list)
+        self._slots: list[Slot] = []
+        self._last: tuple[Frame, Slot] | None = None
+        # The process id keeps the numbers of a restarted writer apart from those that readers still hold.
+        self._next = os.getpid() << 32
+
+    def put(self, frame: Frame) -> Slot:
+        """Copy the arrays of ``frame`` into a slot, once for all edges it is sent on; the caller holds one reference.
+
+        Raises:
+            RunError: Shared memory is full.
+        """
+        if self._last is not None and self._last[0] is frame and self._last[1].references > 0:
+            slot = self._last[1]
+        else:
+            slot = self._take(sum(aligned(s.n_bytes) for s in frame.header.arrays))
+            offset = 0
+            for spec in frame.header.arrays:
+                n = spec.n_bytes
+                target = slot.bytes[offset : offset + n].view(spec.dtype).reshape(spec.shape)
+                np.copyto(target, frame[spec.name], casting="no")
+                offset += aligned(n)
+            self._last = (frame, slot)
+        slot.references += 1
+        return slot
+
+    def release(self, slot: Slot) -> None:
+        slot.references -= 1
+        if slot.references == 0:
+            self._free[slot.size].append(slot)  # last in, first out: the warmest is used next
+
+    def close(self) -> None:
+        self._last = None
+        for slot in self._slots:
+            del slot.bytes
+            slot.memory.close()
+            slot_path(self.prefix, slot.number).unlink(missing_ok=True)
+        self._slots.clear()
+        self._free.clear()
+
+    def sweep(self) -> None:
+        """Remove the slots of a writer before this one, once nobody needs them any more."""
+        own = {slot.number for slot in self._slots}
+        for path in SHM_DIRECTORY.glob(f"{self.prefix}.*"):
+            number = path.suffix[1:]
+            if number != "ctl" and int(number, 16) not in own:
+                path.unlink(missing_ok=True)
+
+    def _take(self, n_bytes: int) -> Slot:
+        size = _size_class(n_bytes)
+        free = self._free[size]
+        if free:
+            return free.pop()
+        number = self._next
+        self._next += 1
+        slot = Slot(number, size, create_shared(slot_path(self.prefix, number), size))
+        self._slots.append(slot)
+        return slot
+
+
+def _size_class(n_bytes: int) -> int:
+    """The slot size for ``n_bytes``: eight sizes an octave, so at most an eighth is wasted."""
+    step = max(_SMALLEST, (1 << max(n_bytes, 1).bit_length()) // 16)
+    return max(_SMALLEST, -(-n_bytes // step) * step)
+
+
+class SlotReader:
+    """Maps the slots of a writer as they are met."""
+
+    def __init__(self, prefix: str) -> None:
+        self._prefix = prefix
+        self._maps: dict[int, AnyArray] = {}
+
+    def arrays(self, number: int, specs: tuple[ArraySpec, ...]) -> dict[str, AnyArray]:
+        """Return read-only views of the arrays in slot ``number``.
+
+        Raises:
+            WireError: The slot does not exist, or is smaller than the arrays.
+        """
+        memory = self._maps.get(number)
+        if memory is None:
+            memory = self._maps[number] = self._map(number)
+        arrays: dict[str, AnyArray] = {}
+        offset = 0
+        for spec in specs:
+            n = spec.n_bytes
+            if offset + n > memory.size:
+                raise WireError(f"slot {number:x} has {memory.size} bytes, {spec} ends at {offset + n}")
+            arrays[spec.name] = memory[offset : offset + n].view(spec.dtype).reshape(spec.shape)
+            offset += aligned(n)
+        return arrays
+
+    def close(self) -> None:
+        self._maps.clear()  # a view that somebody kept keeps its mapping
+
+    def _map(self, number: int) -> AnyArray:
+        try:
+            with slot_path(self._prefix, number).open("rb") as file:
+                return np.frombuffer(mmap.mmap(file.fileno(), 0, prot=mmap.PROT_READ), np.uint8)
+        except OSError as error:
+            raise WireError(f"slot {number:x} of {self._prefix} cannot be mapped: {error}") from error
+
+
+def slot_path(prefix: str, number: int) -> Path:
+    return SHM_DIRECTORY / f"{prefix}.{number:x}"
+
+
+def create_shared(path: Path, size: int) -> mmap.mmap:
+    """Make a file of ``size`` bytes in shared memory and map it.
+
+    Raises:
+        RunError: No room; says how much there is.
+    """
+    try:
+        fd = os.open(path, os.O_RDWR | os.O_CREAT, 0o600)
+        try:
+            # Unlike a truncation, this fails now and not with a bus error at the first write.
+            os.posix_fallocate(fd, 0, size)
+            return mmap.mmap(fd, size)
+        finally:
+            os.close(fd)
+    except OSError as error:
+        path.unlink(missing_ok=True)
+        free = os.statvfs(SHM_DIRECTORY)
+        raise RunError(
+            f"cannot take {size} bytes of shared memory at {path}: {error}; {free.f_bavail * free.f_frsize} bytes "
+            "are free there: enlarge it (in a container: --shm-size), lower the edges' capacity, or connect with "
+            "edge='tcp'"
+        ) from error
