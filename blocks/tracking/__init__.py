@@ -1,0 +1,1 @@
+"""Tracks with identities from positions of single frames."""
