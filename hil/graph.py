@@ -71,6 +71,7 @@ class Graph:
         self.connections: list[Connection] = []
         self._placed: dict[str, str] = {}
         self.placements: dict[str, Placement] = {}
+        self.exposed: dict[str, str] = {}
 
     def add(self, node: N) -> N:
         """Add a block or source; its name must be new.
@@ -140,6 +141,19 @@ class Graph:
                 raise GraphError(f"cannot place {name!r}: the graph has {', '.join(self.nodes) or 'no nodes'}")
             self._placed[name] = worker
         self.placements[worker] = Placement(worker, blas_threads, hang_timeout_s, max_restarts, python)
+        return self
+
+    def expose(self, **streams: str) -> Self:
+        """Give outputs public names: ``expose(positions="tracker.tracks", truth="sim.truth", iq="sim.iq")``.
+
+        Commands look for these: ``positions`` (or ``estimates``, ``pose``) is printed, ``truth`` beside it, all of them
+        are recorded and drawn.
+
+        Raises:
+            GraphError: No such output.
+        """
+        for name, output in streams.items():
+            self.exposed[name] = ".".join(self._end(output, output=True))
         return self
 
     def worker_of(self, name: str) -> str:

@@ -22,6 +22,8 @@ from typing import Any
 from threadpoolctl import threadpool_limits
 
 from hil.errors import HilError, ParamError
+from hil.params import params_to_plain
+from sim_device.params import XlArrayParams
 from sim_device.server import LOOPBACK, DeviceServer
 
 _PR_SET_PDEATHSIG = 1
@@ -65,9 +67,13 @@ def serve(
 def read_settings(config: str | None, settings: Sequence[str]) -> dict[str, Any]:
     """Parameters from a JSON file and ``key=value`` settings on top; keys are dotted, values JSON or else text.
 
+    A setting inside a group that was not given changes the default group (``array.n=256``); a ``kind`` begins the group
+    anew, so it comes first (``array.kind=ura array.nx=16 array.nz=16``).
+
     Raises:
         ParamError: The file or a setting cannot be read.
     """
+    defaults = params_to_plain(XlArrayParams())
     params: dict[str, Any] = {}
     if config is not None:
         try:
@@ -81,11 +87,15 @@ def read_settings(config: str | None, settings: Sequence[str]) -> dict[str, Any]
         if not key or not equals:
             raise ParamError(f"expected key=value, got {setting!r}")
         *outer, last = key.split(".")
-        place = params
+        place: Any = params
+        default: Any = defaults
         for name in outer:
-            place = place.setdefault(name, {})
+            default = default.get(name) if isinstance(default, dict) else None
+            place = place.setdefault(name, dict(default) if isinstance(default, dict) else {})
             if not isinstance(place, dict):
                 raise ParamError(f"{key}: {name!r} is no group of parameters; give the whole list as JSON")
+        if last == "kind":
+            place.clear()
         try:
             place[last] = json.loads(text)
         except ValueError:

@@ -58,7 +58,8 @@ class McapRecording(Recording):
         if channels and not names:
             other = next(iter(channels.values()))
             raise RecordingError(
-                f"{self.path} holds no frames: channel {other.topic!r} is {other.encoding!r}, expected {mcap.ENCODING!r}"
+                f"{self.path} holds no frames: channel {other.topic!r} is {other.encoding!r}, "
+                f"expected {mcap.ENCODING!r}"
             )
         return tuple(dict.fromkeys(names))
 

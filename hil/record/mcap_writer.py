@@ -55,6 +55,8 @@ class McapWriter:
         self.oldest_unflushed_s: float | None = None
         self._compression = compression
         compress(b"", compression)  # refuse a missing package before a file is made
+        self._at = self._first_ns = self._last_ns = 0
+        self._index: dict[int, list[tuple[int, int]]] = {}
         self._channels: dict[str, int] = {}
         self._next_channel = 1
         self._counts: Counter[int] = Counter()
@@ -145,7 +147,7 @@ class McapWriter:
 
     def _begin_chunk(self) -> None:
         self._at = 0
-        self._index: dict[int, list[tuple[int, int]]] = {}
+        self._index = {}
         self._first_ns, self._last_ns = (1 << 64) - 1, 0
         self.n_unflushed = 0
         self.oldest_unflushed_s = None

@@ -67,7 +67,7 @@ def unpack_frame(data: Buffer, limits: Limits = DEFAULT_LIMITS) -> Frame:
         start += length
     if start != view.nbytes:
         raise WireError(f"packed frame: its {n_parts} parts take {start} bytes, got {view.nbytes}")
-    whole = memoryview(_aligned_copy(view))
+    whole = _aligned_copy(view).data
     return decode([whole[a:b] for a, b in bounds], limits)
 
 

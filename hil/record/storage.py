@@ -44,7 +44,7 @@ class AppendFile:
         Raises:
             OSError: They do not fit. The file is as it was before.
         """
-        views = [v for v in map(memoryview, pieces) if v.nbytes]
+        views: list[memoryview] = [v for v in (memoryview(piece) for piece in pieces) if v.nbytes]
         left = sum(v.nbytes for v in views)
         try:
             while left:

@@ -26,7 +26,9 @@ class RecordingWriter(Protocol):
     n_frames: int
     n_unflushed: int
     oldest_unflushed_s: float | None
-    n_bytes: int
+
+    @property
+    def n_bytes(self) -> int: ...
 
     def write(self, frame: Frame) -> None:
         """Take ``frame``; its memory may be reused afterwards.

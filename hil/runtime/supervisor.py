@@ -619,6 +619,7 @@ def _with_taps(graph: Graph, on_frame: Mapping[str, Callable[[Frame], None]]) ->
     copy.nodes = dict(graph.nodes)
     copy.connections = list(graph.connections)
     copy.placements = dict(graph.placements)
+    copy.exposed = dict(graph.exposed)
     copy._placed = dict(graph._placed)
     for output, callback in on_frame.items():
         tap = copy.add(Tap("tap-" + output.replace(".", "-"), callback))
