@@ -142,8 +142,14 @@ class ArrayGeometry:
     @cached_property
     def aperture_m(self) -> float:
         """Largest distance between any two elements, metres; 0 for one element."""
-        p = self.position_m
-        return float(max(np.linalg.norm(p[i:] - p[i], axis=-1).max() for i in range(len(p))))
+        p = self.position_m - self.position_m.mean(axis=0)
+        square = (p * p).sum(axis=-1)
+        largest = (-1.0, 0, 0)
+        for first in range(0, len(p), 512):  # blocks of rows: all pairs of 4096 elements would take 128 MB
+            pair = square[first : first + 512, None] + square - 2 * p[first : first + 512] @ p.T
+            i, j = divmod(int(pair.argmax()), len(p))
+            largest = max(largest, (float(pair[i, j]), first + i, j))
+        return float(np.linalg.norm(p[largest[1]] - p[largest[2]]))
 
     @cached_property
     def is_linear(self) -> bool:

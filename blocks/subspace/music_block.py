@@ -12,6 +12,7 @@ from blocks.subspace.model_order import Criterion, model_order
 from blocks.subspace.near_field_music import NearFieldEstimate, near_field_from_subspace
 from blocks.subspace.signal_subspace import Leading, leading_eigenpairs, leading_from_samples
 from blocks.subspace.spectrum import music_spectrum
+from hil.array import ArrayGeometry
 from hil.block import Block, Out, Result
 from hil.errors import EstimationError
 from hil.params import Hz, Metres, Params, Radians
@@ -53,6 +54,7 @@ class MusicBlock(Block):
     def setup(self) -> None:
         self._n_frames = 0
         self._n_missed = 0
+        self._built: tuple[ArrayGeometry, float, Dictionary] | None = None
 
     def stats(self) -> dict[str, Any]:
         return {"sources_requested_not_resolved": self._n_missed}
@@ -94,9 +96,15 @@ class MusicBlock(Block):
                 f"{self.name}: array {self.array.array_id!r} has {len(self.array.channel_map)} channels, "
                 f"the data {n_sensors}"
             )
-        return steering_dictionary(
-            self.array, self._wavelength_m(), self.grid(self._wavelength_m()), amplitude=self.amplitude
-        )
+        wavelength = self._wavelength_m()
+        if self._built is None or self._built[0] is not self.array or self._built[1] != wavelength:
+            grid = self.grid(wavelength)
+            self._built = (
+                self.array,
+                wavelength,
+                steering_dictionary(self.array, wavelength, grid, amplitude=self.amplitude),
+            )
+        return self._built[2]
 
     def _wavelength_m(self) -> float:
         frequency_hz = self.header.frequency_hz or self.params.frequency_hz
