@@ -20,7 +20,7 @@ def compress(data: Buffer, method: Compression) -> Buffer:
         return data
     try:
         if method == "lz4":
-            import lz4.frame
+            import lz4.frame  # type: ignore[import-untyped]
 
             packed: bytes = lz4.frame.compress(data)
             return packed

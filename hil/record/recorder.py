@@ -1,0 +1,203 @@
+"""A block that writes what comes to a file, while it comes."""
+
+from __future__ import annotations
+
+import logging
+import threading
+import time
+from pathlib import Path
+from typing import Annotated, Any, ClassVar
+
+from msgspec import Meta
+
+from hil.block import Block
+from hil.errors import RecordingError
+from hil.frame import NO_LOSS, Frame, Header
+from hil.params import Count, Params
+from hil.port import Port
+from hil.record.compression import Compression
+from hil.record.writer import Existing, RecordingWriter, open_writer
+
+log = logging.getLogger(__name__)
+
+
+class RecorderParams(Params, frozen=True):
+    path: Annotated[str, Meta(min_length=1, description="File to write: .mcap for any streams, .sigmf-meta for IQ")]
+    n_inputs: Annotated[Count, Meta(description="Number of input ports, in0, in1, ...")] = 1
+    overwrite: Annotated[bool, Meta(description="Replace a file that exists")] = False
+    flush_interval_s: Annotated[
+        float,
+        Meta(gt=0, le=3600, description="What came so long ago is in the file", extra_json_schema={"unit": "s"}),
+    ] = 1.0
+    chunk_bytes: Annotated[
+        int, Meta(ge=4096, le=1 << 30, description="Write when so much waits", extra_json_schema={"unit": "bytes"})
+    ] = 1 << 20
+    compression: Annotated[Compression, Meta(description="Of .mcap: none, lz4 or zstd")] = "none"
+    sync: Annotated[bool, Meta(description="Flush to the disk itself, to survive a loss of power")] = False
+
+
+class Recorder(Block):
+    """Record every frame of every input in the order in which they come, of all kinds, joined by nothing.
+
+    What came is in the file after at most ``flush_interval_s`` (plus the time that one write takes), so that a
+    process that is killed takes no more than that with it. A file that cannot grow any more (a full disk, a quota)
+    ends the recording and not the receiver: the output ``events`` then says so, once, what was written stays
+    readable, and what comes later is counted as lost.
+
+    Raises:
+        RecordingError: In ``setup``: the file exists, or cannot be made.
+    """
+
+    params: RecorderParams
+    inputs: ClassVar = {"in0": Port.any()}
+    outputs: ClassVar = {"events": Port.any()}
+
+    def __init__(self, name: str | None = None, /, **params: Any) -> None:
+        super().__init__(name, **params)
+        # Each recorder has as many inputs as it was asked for
+        self.inputs = {f"in{i}": Port.any() for i in range(self.params.n_inputs)}  # type: ignore[misc]
+        self._writer: RecordingWriter | None = None
+        self._resumed = False
+        self._failure: str | None = None
+        self._told = False
+        self._path: Path | None = None
+        self._stop: threading.Event | None = None
+        self._flusher: threading.Thread | None = None
+        self.n_frames = self.n_bytes = self.n_lost = self.n_lost_before = 0
+
+    def resume(self, seq: int) -> None:
+        """Called before ``setup`` after a restart: go on in the file that the process before left."""
+        self._resumed = True
+
+    def setup(self) -> None:
+        path = Path(self.params.path)
+        if self._failure is not None or (self._writer is not None and path == self._path):
+            return
+        self._end()
+        existing: Existing = "append" if self._resumed else "overwrite" if self.params.overwrite else "refuse"
+        self._path = path
+        try:
+            self._writer = open_writer(
+                path, existing, compression=self.params.compression, chunk_bytes=self.params.chunk_bytes
+            )
+        except RecordingError as error:
+            if not self._resumed:
+                raise
+            self._fail(error)  # a receiver that was running goes on
+            return
+        # Made here and not in __init__, as threads and locks do not travel to a worker
+        self._lock = threading.Lock()
+        self._stop = threading.Event()
+        self._flusher = threading.Thread(target=self._flush_often, name=f"{self.name} flush", daemon=True)
+        self._flusher.start()
+
+    def feed(self, port: str, frame: Frame) -> list[tuple[str, Frame]]:
+        self._set_up()
+        self.n_lost_before += frame.header.lost.frames
+        self.header = frame.header
+        writer = self._writer
+        if writer is None:
+            self.n_lost += 1
+            return self._tell()
+        with self._lock:
+            try:
+                if self._failure is None:
+                    writer.write(frame)
+                    self.n_frames, self.n_bytes = writer.n_frames, writer.n_bytes
+                else:
+                    self.n_lost += 1
+            except (OSError, RecordingError) as error:
+                self.n_lost += 1
+                self._fail(error)
+        return self._tell()
+
+    def finish(self) -> list[tuple[str, Frame]]:
+        self._end()
+        return self._tell()
+
+    def close(self) -> None:
+        self._end()
+
+    def stats(self) -> dict[str, Any]:
+        writer = self._writer
+        since_s = None if writer is None else writer.oldest_unflushed_s
+        return {
+            "path": self.params.path,
+            "frames": self.n_frames,
+            "bytes": self.n_bytes if writer is None else writer.n_bytes,
+            "lost": self.n_lost,
+            "lost_before": self.n_lost_before,
+            "unflushed": 0 if writer is None else writer.n_unflushed,
+            "unflushed_age_s": 0.0 if since_s is None else time.monotonic() - since_s,
+            "stopped": self._failure,
+        }
+
+    # -- inside ----------------------------------------------------------------------------------------------------
+
+    def _flush_often(self) -> None:
+        """Flush also while nothing comes. Looks ten times an interval, so that no frame waits much longer."""
+        stop, writer = self._stop, self._writer
+        assert stop is not None
+        assert writer is not None
+        while not stop.wait(self.params.flush_interval_s / 10):
+            with self._lock:
+                since_s = writer.oldest_unflushed_s
+                if self._failure is None and since_s is not None:
+                    if time.monotonic() - since_s < 0.8 * self.params.flush_interval_s:
+                        continue
+                    try:
+                        writer.flush(sync=self.params.sync)
+                        self.n_bytes = writer.n_bytes
+                    except OSError as error:
+                        self._fail(error)
+
+    def _fail(self, error: Exception) -> None:
+        """Stop recording for ``error``. Said in the log at once, in the stream with the next frame."""
+        reason = error.strerror if isinstance(error, OSError) and error.strerror else str(error)
+        self._failure = reason
+        if self._writer is not None:
+            self.n_lost += self._writer.n_unflushed
+            self.n_frames -= self._writer.n_unflushed
+            self.n_bytes = self._writer.n_bytes
+            try:
+                self._writer.close(discard=True)
+            except OSError as closing:
+                log.warning("%s: closing %s: %s", self.name, self.params.path, closing)
+            self._writer = None
+        log.error("%s: recording to %s stopped: %s", self.name, self.params.path, reason)
+
+    def _tell(self) -> list[tuple[str, Frame]]:
+        if self._failure is None or self._told:
+            return []
+        self._told = True
+        meta = {
+            "event": "recording_stopped",
+            "reason": self._failure,
+            "path": self.params.path,
+            "frames": self.n_frames,
+            "bytes": self.n_bytes,
+        }
+        header: Header = self.header.replace(
+            stream=f"{self.name}.events", kind="event", arrays=(), lost=NO_LOSS, meta=meta
+        )
+        return [("events", Frame(header))]
+
+    def _end(self) -> None:
+        if self._stop is not None and self._flusher is not None:
+            self._stop.set()
+            self._flusher.join()
+            self._stop = self._flusher = None
+        if self._writer is not None:
+            try:
+                self._writer.close()
+                self.n_bytes = self._writer.n_bytes
+            except OSError as error:
+                self._fail_at_end(error)
+            self._writer = None
+
+    def _fail_at_end(self, error: OSError) -> None:
+        assert self._writer is not None
+        self.n_lost += self._writer.n_unflushed
+        self.n_frames -= self._writer.n_unflushed
+        self._failure = error.strerror or str(error)
+        log.error("%s: the end of %s could not be written: %s", self.name, self.params.path, self._failure)
