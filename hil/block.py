@@ -58,6 +58,9 @@ class Node:
     def setup(self) -> None:
         """Allocate. Called once before the first frame, and again after parameters were set."""
 
+    def restarted(self) -> None:
+        """Called before ``setup`` in a process that takes the place of one that died: go on, do not begin anew."""
+
     def set_params(self, **changes: Any) -> None:
         """Change parameters while running: all are checked before any is set.
 
@@ -148,9 +151,10 @@ class Block(Node):
     def feed(self, port: str, frame: Frame) -> list[tuple[str, Frame]]:
         """Take one frame on ``port``; return the frames that come out, each with its output port."""
         kind = frame.header.kind
+        if frame.header.lost != NO_LOSS:
+            self._lost = self._lost.plus(frame.header.lost)
         if kind == "data":
             self._set_up()
-            self._lost = self._lost.plus(frame.header.lost) if frame.header.lost != NO_LOSS else self._lost
             if self.inputs[port].latest:
                 self._latest[port] = frame.copy()
                 return []
@@ -161,12 +165,19 @@ class Block(Node):
             self.on_descriptor(frame, port)
         elif kind == "event":
             self.on_event(frame, port)
+        else:  # the end of one input: the runtime calls finish() when all have ended
+            return []
         return [(out, Frame(frame.header.replace(stream=f"{self.name}.{out}"), frame.arrays)) for out in self.outputs]
 
     def finish(self) -> list[tuple[str, Frame]]:
         """All inputs have ended: return what :meth:`flush` gives."""
         self._set_up()
         return self._emit(self.flush())
+
+    @property
+    def untold_loss(self) -> Loss:
+        """What went missing upstream since the last frame that came out."""
+        return self._lost
 
     def out_header(self, port: str, arrays: tuple[ArraySpec, ...], changes: Mapping[str, Any]) -> Header:
         """Header of the next frame of output ``port``: the input's, under the output's name."""

@@ -128,8 +128,8 @@ def describe_recording(path: str | Path) -> dict[str, Any]:
     """Read the whole recording at ``path`` once and return what is in it, as plain values.
 
     ``streams`` has for each stream its arrays, counts by kind, times, epochs, calibration states, what is missing by
-    its sequence numbers (``missing``, ``gaps``) and what its headers say was lost (``lost``); ``arrays`` the geometries;
-    ``closed`` whether its writer finished it; ``problems`` what is wrong with it, in words.
+    its sequence numbers (``missing``, ``gaps``) and what its headers say was lost (``lost``); ``arrays`` has the
+    geometries; ``closed`` says whether its writer finished it; ``problems`` what is wrong with it, in words.
 
     Raises:
         RecordingError: It cannot be read at all.

@@ -51,6 +51,8 @@ class Recorder(Block):
     params: RecorderParams
     inputs: ClassVar = {"in0": Port.any()}
     outputs: ClassVar = {"events": Port.any()}
+    #: In a process of its own, so that neither waits for the disk nor dies with the blocks that it watches.
+    own_worker: ClassVar[bool] = True
 
     def __init__(self, name: str | None = None, /, **params: Any) -> None:
         super().__init__(name, **params)
@@ -65,8 +67,8 @@ class Recorder(Block):
         self._flusher: threading.Thread | None = None
         self.n_frames = self.n_bytes = self.n_lost = self.n_lost_before = 0
 
-    def resume(self, seq: int) -> None:
-        """Called before ``setup`` after a restart: go on in the file that the process before left."""
+    def restarted(self) -> None:
+        """Go on in the file that the process before left."""
         self._resumed = True
 
     def setup(self) -> None:

@@ -155,8 +155,8 @@ class SigmfWriter:
         rate_hz = self._meta.common.get("core:sample_rate")
         if header.sample_rate_hz != rate_hz:
             raise RecordingError(
-                f"{self._meta_path}: a SigMF recording has one sample rate, {rate_hz} Hz, got {header.sample_rate_hz} Hz: "
-                "use .mcap"
+                f"{self._meta_path}: a SigMF recording has one sample rate, {rate_hz} Hz, "
+                f"got {header.sample_rate_hz} Hz: use .mcap"
             )
         follows = header.replace(host_time_ns=None)
         if self._first is None or header_after(self._first, self._n_in_segment) != follows:

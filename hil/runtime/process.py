@@ -94,6 +94,9 @@ class Agent:
         )
         self._worker = worker
         try:
+            if self._incarnation:
+                for node in nodes:
+                    node.restarted()
             worker.setup()
             for node in nodes:
                 seq = progress.last(node.name)
