@@ -20,8 +20,7 @@ class Innovations(NamedTuple):
         cross: ``P H^T``, ``[track, 6, 3]``.
         covariance: ``S = H P H^T + R``, ``[track, detection, 3, 3]``.
         mahalanobis2: ``(z - h)^T S^-1 (z - h)``, ``[track, detection]``.
-        log_determinant: ``log |S|``, ``[track, detection]``; with ``mahalanobis2`` it adds up to -2 log-likelihood but for a
-            constant.
+        log_determinant: ``log |S|``, ``[track, detection]``; with the former -2 log-likelihood but for a constant.
     """
 
     measured: F64

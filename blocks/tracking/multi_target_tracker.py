@@ -128,7 +128,7 @@ class MultiTargetTracker:
             seen = innovations(mean, covariance, position_m, noise, origin, self.model.space)
 
         self._time_ns = time_ns
-        free = self._update(predictions, seen, time_ns, len(position_m))
+        free = self._update(predictions, seen, time_ns, len(position_m), origin)
         self._end(time_ns)
         for d in free:
             covariance = np.zeros((6, 6))
@@ -152,7 +152,12 @@ class MultiTargetTracker:
             raise EstimationError("tracker: a position is that of the array's centre, where no source can be")
 
     def _update(
-        self, predictions: Sequence[GaussianStatePrediction], seen: Innovations | None, time_ns: int, n_detections: int
+        self,
+        predictions: Sequence[GaussianStatePrediction],
+        seen: Innovations | None,
+        time_ns: int,
+        n_detections: int,
+        origin_m: F64,
     ) -> list[int]:
         """Associate and update; tracks without a detection keep their prediction. Return the detections left over."""
         for track, prediction in zip(self._tracks, predictions, strict=True):
@@ -164,7 +169,9 @@ class MultiTargetTracker:
         confirmed = [i for i, t in enumerate(self._tracks) if t.id is not None]
         tentative = [i for i, t in enumerate(self._tracks) if t.id is None]
         pairs = dict(associate(seen.mahalanobis2, seen.log_determinant, self._gate, confirmed, free))
-        for d in unresolved(seen, confirmed, pairs, self._gate):
+        coasting = [i for i in confirmed if time_ns - self._tracks[i].seen_ns <= self.model.coast_s * 1e9]
+        position_m = np.stack([p.state_vector[:3, 0] for p in predictions]).astype(np.float64)
+        for d in unresolved(seen, coasting, pairs, self._gate, position_m, origin_m, self.model.resolution_rad):
             pairs = {i: taken for i, taken in pairs.items() if taken != d}
             free.remove(d)
         free = [d for d in free if d not in pairs.values()]

@@ -28,6 +28,14 @@ class TrackModel(Params, frozen=True):
     max_gap_s: Annotated[
         Seconds, Meta(description="A track ends when its last detection is longer ago than this, frames or none")
     ] = 10.0
+    resolution_rad: Annotated[
+        float,
+        Meta(
+            ge=0,
+            description="Two sources closer in angle may come as one detection, which then updates neither; about 2/N "
+            "for a line of N half-wave elements",
+        ),
+    ] = 0.03
     position_floor_m: Annotated[
         float,
         Meta(

@@ -4,29 +4,49 @@ from collections.abc import Mapping, Sequence
 from itertools import combinations
 
 import numpy as np
+import numpy.typing as npt
 
 from blocks.tracking.innovations import Innovations
 
+F64 = npt.NDArray[np.float64]
 
-def unresolved(seen: Innovations, tracks: Sequence[int], pairs: Mapping[int, int], gate: float) -> list[int]:
+
+def unresolved(
+    seen: Innovations,
+    tracks: Sequence[int],
+    pairs: Mapping[int, int],
+    gate: float,
+    position_m: F64,
+    origin_m: F64,
+    resolution_rad: float,
+) -> list[int]:
     """Return the detections that two tracks have to share because the array did not resolve their sources.
 
     Such a detection lies somewhere between the two sources. Updating one track with it would drag that track along,
-    and taking it for a new source would make a ghost: both tracks should coast, and it be used for nothing. It is
+    and taking it for a new source would make a ghost: both tracks should coast, and it be used for nothing. Between
+    two tracks whose directions differ by less than the resolution, it is a detection
 
-    - one that its track shares with a track that found none and has it within its gate, or
-    - one that no track took, but that some point between two tracks that found none has within its gate.
+    - that one of them took while the other, which found none, has it within its gate, or
+    - that neither took, but that some point between the two has within its gate.
 
     Args:
         seen: All pairs.
-        tracks: The confirmed tracks.
+        tracks: Confirmed tracks that may have been left without a detection.
         pairs: Detection of each track that found one.
         gate: Largest Mahalanobis distance squared of a pair.
+        position_m: Predicted position of each track, ``[track, xyz]`` metres.
+        origin_m: The array's centre, ``[xyz]`` metres.
+        resolution_rad: Angle below which two sources may come as one detection.
     """
     without = [i for i in tracks if i not in pairs]
-    shared = {d for d in pairs.values() if any(seen.mahalanobis2[i, d] <= gate for i in without)}
+    if not without:
+        return []
+    direction = position_m - origin_m
+    direction = direction / np.linalg.norm(direction, axis=-1, keepdims=True)
+    close = np.linalg.norm(direction[:, None] - direction[None, :], axis=-1) < resolution_rad
+    shared = {d for j, d in pairs.items() for i in without if close[i, j] and seen.mahalanobis2[i, d] <= gate}
     for d in set(range(len(seen.measured))).difference(pairs.values()):
-        if any(_between(seen, i, j, d) <= gate for i, j in combinations(without, 2)):
+        if any(close[i, j] and _between(seen, i, j, d) <= gate for i, j in combinations(without, 2)):
             shared.add(d)
     return sorted(shared)
 
