@@ -14,7 +14,7 @@ def get_path(plain: Any, path: str) -> Any:
         ControlError: Nothing is there; names what there is.
     """
     for key in path.split(".") if path else []:
-        plain = plain[_key_of(plain, key, path)]
+        plain = plain[key_of(plain, key, path)]
     return plain
 
 
@@ -24,15 +24,23 @@ def with_path(plain: Any, path: str, value: Any) -> Any:
     Raises:
         ControlError: There is no such place; names what there is.
     """
-    first, _, rest = path.partition(".")
-    key = _key_of(plain, first, path)
-    changed = with_path(plain[key], rest, value) if rest else value
+    return _with_keys(plain, path.split("."), value, path)
+
+
+def _with_keys(plain: Any, keys: list[str], value: Any, path: str) -> Any:
+    key = key_of(plain, keys[0], path)
+    changed = _with_keys(plain[key], keys[1:], value, path) if keys[1:] else value
     if isinstance(plain, dict):
         return {**plain, key: changed}
     return [changed if i == key else item for i, item in enumerate(plain)]
 
 
-def _key_of(plain: Any, key: str, path: str) -> Any:
+def key_of(plain: Any, key: str, path: str) -> Any:
+    """Return ``key``, a part of ``path``, as what ``plain`` is indexed by.
+
+    Raises:
+        ControlError: Nothing is there; names what there is.
+    """
     if isinstance(plain, dict):
         if key in plain:
             return key
@@ -40,5 +48,7 @@ def _key_of(plain: Any, key: str, path: str) -> Any:
     if isinstance(plain, (list, tuple)):
         if key.isascii() and key.isdigit() and int(key) < len(plain):
             return int(key)
+        if not plain:
+            raise ControlError(f"{path}: there is nothing at {key!r}, the list is empty")
         raise ControlError(f"{path}: expected a place from 0 to {len(plain) - 1}, got {key!r}")
     raise ControlError(f"{path}: {key!r} lies inside a plain value")

@@ -177,7 +177,8 @@ class Sampler:
             state = self.state_at(max(start, self._ticks[0]))
             part = slice(start - first, stop - first)
             samples[:, part], clipped[part] = front_end(
-                self._signal(state, first, start, stop - start),
+                # all of the block, then its part: the bits of a matrix product depend on its shape
+                self._signal(state, first)[:, part],
                 noise[:, part],
                 noise_power_db=state.noise_power_db,
                 gain_db=state.gain_db,
@@ -185,10 +186,10 @@ class Sampler:
             )
         return _Block(samples, clipped)
 
-    def _signal(self, state: State, first: int, tick: int, n: int) -> C64:
-        """Noiseless field at the channels, ``[channel, n]``; positions are those in the middle of the block."""
+    def _signal(self, state: State, first: int) -> C64:
+        """Noiseless field at the channels, ``[channel, TICK_BLOCK]``; positions are those of the block's middle."""
         if not state.sources:
-            return np.zeros((len(self._channels), n), np.complex64)
+            return np.zeros((len(self._channels), TICK_BLOCK), np.complex64)
         middle_s = state.time_ns_at(first + TICK_BLOCK // 2) / _NS_PER_S
         position, _ = self._positions(state, middle_s)
         key = state, position.tobytes()
@@ -196,9 +197,9 @@ class Sampler:
             channel = channel_matrix(self.array.position_m, self.array.from_world(position), state.frequency_hz)
             self._channel, self._channel_key = (channel * state.response[:, None])[self._channels], key
         weight = np.array([10 ** (s.power_db / 20) * np.exp(1j * s.phase_rad) for s in state.sources])
-        return field_at_elements(self._channel, weight, self._envelopes(state, tick, n))
+        return field_at_elements(self._channel, weight, self._envelopes(state, first))
 
-    def _envelopes(self, state: State, tick: int, n: int) -> C128:
+    def _envelopes(self, state: State, tick: int) -> C128:
         drawn: dict[tuple[Draw, int], C128] = {}
         for source in state.sources:
             key = _waveform_key(source)
@@ -206,7 +207,7 @@ class Sampler:
                 drawn[key] = envelope(
                     source.waveform,
                     tick,
-                    n,
+                    TICK_BLOCK,
                     sample_rate_hz=state.sample_rate_hz,
                     seed=self.seed,
                     draw=key[0],

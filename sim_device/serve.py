@@ -24,6 +24,7 @@ from threadpoolctl import threadpool_limits
 from hil.errors import HilError, ParamError
 from hil.params import params_to_plain
 from sim_device.params import XlArrayParams
+from sim_device.paths import key_of
 from sim_device.server import LOOPBACK, DeviceServer
 
 _PR_SET_PDEATHSIG = 1
@@ -73,7 +74,6 @@ def read_settings(config: str | None, settings: Sequence[str]) -> dict[str, Any]
     Raises:
         ParamError: The file or a setting cannot be read.
     """
-    defaults = params_to_plain(XlArrayParams())
     params: dict[str, Any] = {}
     if config is not None:
         try:
@@ -88,18 +88,21 @@ def read_settings(config: str | None, settings: Sequence[str]) -> dict[str, Any]
             raise ParamError(f"expected key=value, got {setting!r}")
         *outer, last = key.split(".")
         place: Any = params
-        default: Any = defaults
-        for name in outer:
-            default = default.get(name) if isinstance(default, dict) else None
-            place = place.setdefault(name, dict(default) if isinstance(default, dict) else {})
-            if not isinstance(place, dict):
-                raise ParamError(f"{key}: {name!r} is no group of parameters; give the whole list as JSON")
+        for depth, name in enumerate(outer):
+            if depth == 0 and name not in params:
+                params[name] = params_to_plain(XlArrayParams()).get(name, {})
+            place = place[key_of(place, name, key)]
         if last == "kind":
             place.clear()
         try:
-            place[last] = json.loads(text)
+            value = json.loads(text)
         except ValueError:
-            place[last] = text
+            value = text
+        if not isinstance(place, dict):
+            raise ParamError(
+                f"{key}: {last!r} lies in a {type(place).__name__}, not in a group; give all of it as JSON"
+            )
+        place[last] = value
     return params
 
 
