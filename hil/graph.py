@@ -109,8 +109,9 @@ class Graph:
         a, b = self._end(source, output=True), self._end(sink, output=False)
         if policy not in POLICIES:
             raise GraphError(f"policy {policy!r} is none of {', '.join(POLICIES)}")
-        if capacity < 1:
-            raise GraphError(f"capacity must be at least 1, got {capacity}")
+        least = 2 if policy == "drop_oldest" else 1  # one in work, and one that may still be dropped
+        if capacity < least:
+            raise GraphError(f"capacity must be at least {least} with policy {policy!r}, got {capacity}")
         taken = next((c for c in self.connections if c.sink == b), None)
         if taken is not None:
             raise GraphError(f"input {'.'.join(b)} is fed by {'.'.join(taken.source)} already")

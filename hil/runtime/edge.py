@@ -84,7 +84,7 @@ def open_receiver(spec: EdgeSpec, directory: Path, run: str, context: zmq.Contex
     """Make the consuming end of ``spec``; its endpoint must be the bound one."""
     if spec.kind == "shm":
         return ShmReceiver(spec.name, directory, pool_prefix(run, spec.source_worker))
-    return FrameClient(spec.endpoint, context=context)
+    return FrameClient(spec.endpoint, progress=directory / f"{spec.name}.counts", context=context)
 
 
 def pool_prefix(run: str, worker: str) -> str:

@@ -1,8 +1,9 @@
 """What waits for one consumer, and what happens when it falls behind. The same code for every kind of edge.
 
 A queue holds up to ``capacity`` data frames, those in flight included: a frame is in flight from when it is handed
-to the transport until the consumer has finished with it. At most ``WINDOW`` are in flight, the others wait here, where
-a policy can still choose among them. Descriptors, events and end-of-stream are never dropped and never counted.
+to the transport until the consumer has finished with it. Where a policy may drop what waits, few are in flight and the
+others wait here, where it can still choose among them. Descriptors, events and end-of-stream are never dropped
+and never counted; what was lost at the very end is in the header of the end-of-stream.
 """
 
 from __future__ import annotations
@@ -17,8 +18,10 @@ from hil.frame import NO_LOSS, Header, Loss
 Policy = Literal["block", "drop_oldest", "drop_newest", "fail"]
 POLICIES: tuple[Policy, ...] = ("block", "drop_oldest", "drop_newest", "fail")
 
-#: Frames handed to the transport before the consumer has finished with the first of them.
-WINDOW = 4
+#: The most frames that are handed to the transport before the consumer has finished with the first of them.
+MAX_WINDOW = 12
+#: ... where the policy is ``drop_oldest`` or ``drop_newest``; and at most half of the capacity.
+DROP_WINDOW = 4
 
 T = TypeVar("T")
 
@@ -40,12 +43,13 @@ def loss_itself(header: Header) -> Loss:
 class Item(Generic[T]):
     """A frame in the queue: its header, and what the transport sends of it."""
 
-    __slots__ = ("header", "is_data", "payload")
+    __slots__ = ("header", "is_data", "payload", "tells_loss")
 
     def __init__(self, header: Header, payload: T) -> None:
         self.header = header
         self.payload = payload
         self.is_data = header.kind == "data"
+        self.tells_loss = self.is_data or header.kind == "eof"
 
 
 class SendQueue(Generic[T]):
@@ -60,11 +64,14 @@ class SendQueue(Generic[T]):
         self.capacity = capacity
         self.policy = policy
         self.name = name
-        self.window = min(capacity, WINDOW)
+        drops = policy in ("drop_oldest", "drop_newest")
+        self.window = min(DROP_WINDOW, max(1, capacity // 2)) if drops else min(MAX_WINDOW, capacity)
         self.waiting: deque[Item[T]] = deque()
         self.in_flight: deque[Item[T]] = deque()
         self.n_dropped = 0
         self.n_lost_in_flight = 0
+        #: Items that have left the flight so far: the number of the one in front.
+        self.first_in_flight = 0
         self._n_data_waiting = 0
         self._n_data_in_flight = 0
         # Losses travel in the header of the next frame that the consumer gets: of the oldest waiting one where the
@@ -109,10 +116,10 @@ class SendQueue(Generic[T]):
             self.n_dropped += 1
             self._lost_before_waiting = self._lost_before_waiting.plus(loss_of(oldest.header))
             dropped.append(oldest)
+        if item.tells_loss and self._lost_before_next != NO_LOSS:
+            item.header = item.header._replace(lost=item.header.lost.plus(self._lost_before_next))
+            self._lost_before_next = NO_LOSS
         if item.is_data:
-            if self._lost_before_next != NO_LOSS:
-                item.header = item.header._replace(lost=item.header.lost.plus(self._lost_before_next))
-                self._lost_before_next = NO_LOSS
             self._n_data_waiting += 1
         self.waiting.append(item)
         return dropped
@@ -124,15 +131,16 @@ class SendQueue(Generic[T]):
             if item.is_data:
                 self._n_data_waiting -= 1
                 self._n_data_in_flight += 1
-                if self._lost_before_waiting != NO_LOSS:
-                    item.header = item.header._replace(lost=item.header.lost.plus(self._lost_before_waiting))
-                    self._lost_before_waiting = NO_LOSS
+            if item.tells_loss and self._lost_before_waiting != NO_LOSS:
+                item.header = item.header._replace(lost=item.header.lost.plus(self._lost_before_waiting))
+                self._lost_before_waiting = NO_LOSS
             self.in_flight.append(item)
             yield item
 
     def acknowledge(self, n: int) -> list[Item[T]]:
         """The consumer has finished with the ``n`` oldest frames in flight; return them."""
         done = [self.in_flight.popleft() for _ in range(min(n, len(self.in_flight)))]
+        self.first_in_flight += len(done)
         self._n_data_in_flight -= sum(i.is_data for i in done)
         return done
 
@@ -145,6 +153,7 @@ class SendQueue(Generic[T]):
         lost: Item[T] | None = None
         if begun and self.in_flight and self.in_flight[0].is_data:
             lost = self.in_flight.popleft()
+            self.first_in_flight += 1
             self.n_lost_in_flight += 1
             self._lost_before_waiting = self._lost_before_waiting.plus(loss_of(lost.header))
         self.waiting.extendleft(reversed(self.in_flight))

@@ -25,14 +25,14 @@ from pathlib import Path
 
 from hil.errors import WireError
 from hil.frame import NO_LOSS, Frame, Loss
-from hil.runtime.queue import WINDOW, Item, Policy, SendQueue, loss_of
+from hil.runtime.queue import MAX_WINDOW, Item, Policy, SendQueue, loss_of
 from hil.runtime.shm_pool import SHM_DIRECTORY, ShmPool, Slot, SlotReader, create_shared
 from hil.wire import decode_header, encode_header
 
 MAGIC = 0x0131_4C49_48
 _MAGIC, _HEAD, _TAKEN, _DONE, _CONSUMER_WAITS, _PRODUCER_WAITS, _ABANDONED = range(7)
 _WORDS = 8
-ENTRIES = 16
+ENTRIES = 32
 ENTRY = 64 * 1024
 _SIZE = 4096 + (ENTRIES + 1) * ENTRY
 #: The longest that a side sleeps without looking again.
@@ -183,7 +183,7 @@ class ShmSender:
 
     def _publish(self) -> None:
         words = self._words
-        if not self.queue.waiting or words[_HEAD] - words[_DONE] > ENTRIES - WINDOW:
+        if not self.queue.waiting or words[_HEAD] - words[_DONE] > ENTRIES - MAX_WINDOW:
             return  # the second: entries of producers before this one are still there
         published = False
         for item in self.queue.sendable():

@@ -4,26 +4,32 @@ Protocol, all multipart, on ROUTER (server) and DEALER (client):
 
 ========================================  =============================================================
 client -> server
-``hello``, map                            generation, the streams wanted (none: all), protocol version
+``hello``, map                            generation, the streams wanted (none: all), protocol version; where it has
+                                          met a server before: which instance, frames begun and finished with
 ``ack``, u64                              finished with that many frames since ``hello``
 ``bye``
 server -> client
 stream, header, arrays ...                a frame, see :mod:`hil.wire`
-empty, ``welcome``, instance, generation  answers each hello; frames follow for this generation only
+empty, ``welcome``, instance,             answers each hello; frames follow for this generation only, the first of
+generation, first                         them having the number ``first``
 ========================================  =============================================================
 
 A client that hears nothing says hello again, so it finds a server that was restarted; frames that arrive before the
-welcome of the newest generation belong to a lost connection and are discarded by the client and counted by the server.
+welcome of the newest generation belong to a lost connection and are discarded; the server sends them again, except the
+one that the client had begun. A consumer that is killed has its counts in a file, so that the one that takes its place
+can tell: acknowledgements that were still on their way at that moment would not.
 """
 
 from __future__ import annotations
 
 import contextlib
 import logging
+import mmap
 import os
 import struct
 import time
 from collections.abc import Sequence
+from pathlib import Path
 from typing import Any
 
 import msgpack
@@ -223,6 +229,8 @@ class FrameServer:
             fields = msgpack.unpackb(data)
             generation, streams = int(fields["generation"]), frozenset(map(str, fields["streams"]))
             version = fields["v"]
+            met = [int(n) for n in fields["met"]] if fields.get("instance") == self._instance else None
+            begun, finished = met if met is not None else (0, 0)
         except (ValueError, KeyError, TypeError, OverflowError) as error:
             log.warning("%s: ignored a hello that is none: %s", self._name, error)
             return
@@ -236,7 +244,10 @@ class FrameServer:
                 queue = self._take_over()
                 client = self._clients[identity] = _Client(identity, queue)
             else:
-                client.queue.consumer_died()
+                queue = client.queue
+            if met is not None:
+                queue.acknowledge(max(0, finished - queue.first_in_flight))
+            queue.consumer_died(begun=met is None or begun > finished)
             client.generation, client.streams, client.acknowledged = generation, streams, 0
             self._welcome(client)
             waiting = [item.header for item in client.queue.waiting]
@@ -255,15 +266,15 @@ class FrameServer:
             queue, self._orphan = self._orphan, None
             return queue
         (before,) = self._clients.values()
-        before.queue.consumer_died()
         del self._clients[before.identity]
         return before.queue
 
     def _welcome(self, client: _Client) -> None:
+        queue = client.queue
+        first = _COUNT.pack(queue.first_in_flight + len(queue.in_flight))
+        generation = _COUNT.pack(client.generation)
         try:
-            self.socket.send_multipart(
-                [client.identity, b"", b"welcome", self._instance, _COUNT.pack(client.generation)]
-            )
+            self.socket.send_multipart([client.identity, b"", b"welcome", self._instance, generation, first])
         except zmq.ZMQError:
             self._forget(client)
 
@@ -289,8 +300,7 @@ class FrameServer:
 
     def _forget(self, client: _Client) -> None:
         if self._clients.pop(client.identity, None) is not None and self._exclusive:
-            client.queue.consumer_died()
-            self._orphan = client.queue
+            self._orphan = client.queue  # what was in flight is settled when the next one says hello
 
 
 class FrameClient:
@@ -299,6 +309,7 @@ class FrameClient:
     Args:
         endpoint: Where the server is bound.
         streams: Names of the streams wanted; none: all.
+        progress: A file that keeps the counts of this consumer for the one that takes its place if it is killed.
         limits: What is accepted; anything beyond is refused before memory is taken for it.
 
     Attributes:
@@ -310,6 +321,7 @@ class FrameClient:
         endpoint: str,
         *,
         streams: Sequence[str] = (),
+        progress: Path | None = None,
         context: zmq.Context[Any] | None = None,
         curve: CurveClient | None = None,
         limits: Limits = DEFAULT_LIMITS,
@@ -327,11 +339,12 @@ class FrameClient:
         if curve is not None:
             curve.apply(self.socket)
         self.socket.connect(endpoint)
-        self._instance: bytes | None = None
         self._generation = 0
         self._welcomed = False
         self._finished = 0
         self._holding = False
+        # Instance of the server, frames begun and finished with; numbers of the server's count.
+        self._words = _counts(progress)
         self._heard = self._asked = time.monotonic()
         self._unanswered_since: float | None = None
         self._hello()
@@ -373,6 +386,7 @@ class FrameClient:
                     self._answer([p.bytes for p in parts[1:]])
                 elif self._welcomed:
                     self._holding = True
+                    self._words[1] += 1
                     return decode([p.buffer for p in parts], self._limits)
                 continue
             self.keep_alive()
@@ -397,6 +411,7 @@ class FrameClient:
         if self._holding:
             self._holding = False
             self._finished += 1
+            self._words[2] += 1
             self.socket.send_multipart([b"ack", _COUNT.pack(self._finished)])
 
     def close(self) -> None:
@@ -407,19 +422,34 @@ class FrameClient:
     def _hello(self) -> None:
         self._asked = time.monotonic()
         self._unanswered_since = self._unanswered_since or self._asked
-        data = msgpack.packb({"v": PROTOCOL, "generation": self._generation, "streams": self._streams})
+        hello = {"v": PROTOCOL, "generation": self._generation, "streams": self._streams}
+        if self._words[0]:
+            hello["instance"], hello["met"] = self._words[0].to_bytes(8, "little"), list(self._words[1:])
+        data = msgpack.packb(hello)
         with contextlib.suppress(zmq.Again):  # not connected yet: asked again later
             self.socket.send_multipart([b"hello", data], zmq.NOBLOCK)
 
     def _answer(self, parts: list[bytes]) -> None:
-        if len(parts) != 3 or parts[0] != b"welcome" or len(parts[2]) != _COUNT.size:
+        if len(parts) != 4 or parts[0] != b"welcome" or {len(p) for p in parts[1:]} != {_COUNT.size}:
             raise WireError(f"{self.endpoint}: answered {parts[:1]!r}, which is not of this protocol")
-        instance, generation = parts[1], _COUNT.unpack(parts[2])[0]
+        instance, generation, first = (_COUNT.unpack(p)[0] for p in parts[1:])
         if generation != self._generation:
             return  # of a hello that was given up
-        if self._instance is not None and instance != self._instance:
+        again = instance == self._words[0]
+        if again and self._welcomed:
+            return  # it is still there
+        if not again:
             # A server that was restarted counts from zero; it has sent nothing before this answer.
             self._finished = 0
-            self.n_reconnects += 1
-        self._instance = instance
+            self.n_reconnects += self._words[0] != 0
+        self._words[0], self._words[1], self._words[2] = instance, first, first
         self._welcomed = True
+
+
+def _counts(progress: Path | None) -> memoryview:
+    """Three words, in a file where they shall survive this process."""
+    if progress is None:
+        return memoryview(bytearray(24)).cast("Q")
+    with progress.open("a+b") as file:
+        file.truncate(24)
+        return memoryview(mmap.mmap(file.fileno(), 24)).cast("Q")

@@ -169,7 +169,9 @@ class Worker:
                 while self._receive(incoming):
                     pass
                 if not incoming.ended:
-                    self._end_of_input(incoming)
+                    incoming.ended = True
+                    eof = Header(stream=label, seq=max(incoming.last_seq or 0, 0), kind="eof")
+                    self._ended(incoming.node, incoming.port, eof)
 
     def discard(self, label: str) -> None:
         """Nobody will consume the edge ``label`` any more: what is sent on it is dropped, nobody waits for room."""
@@ -225,7 +227,8 @@ class Worker:
         header = frame.header
         if header.kind == "eof":
             incoming.receiver.release()
-            self._end_of_input(incoming)
+            incoming.ended = True
+            self._ended(incoming.node, incoming.port, header)
             return True
         if header.kind == "data":
             incoming.metrics.frames += 1
@@ -235,10 +238,6 @@ class Worker:
         self._feed(incoming.node, incoming.port, frame)
         incoming.receiver.release()
         return True
-
-    def _end_of_input(self, incoming: Incoming) -> None:
-        incoming.ended = True
-        self._ended(incoming.node)
 
     def _read(self, name: str, timeout_s: float) -> bool:
         if self.paused:
@@ -355,26 +354,29 @@ class Worker:
         if self._sources.pop(name, None) is not None:
             self._announce_end(name)
 
-    def _ended(self, name: str) -> None:
+    def _ended(self, name: str, port: str, eof: Header) -> None:
         """One connection into block ``name`` has ended."""
-        self._upstream[name] -= 1
-        if self._upstream[name] > 0:
-            return
         block = self._blocks.get(name)
         if block is None:
+            return
+        self._guard(block, eof, lambda: block.feed(port, Frame(eof)))
+        self._upstream[name] -= 1
+        if self._upstream[name] > 0:
             return
         self._deliver(name, self.metrics[name], self._guard(block, None, block.finish))
         del self._blocks[name]
         self._announce_end(name)
 
     def _announce_end(self, name: str) -> None:
-        for port in self.nodes[name].outputs:
+        node = self.nodes[name]
+        lost = node.untold_loss if isinstance(node, Block) else NO_LOSS
+        for port in node.outputs:
             last = self._last_header.get((name, port), Header(stream=f"{name}.{port}", seq=0))
-            eof = Frame(last._replace(kind="eof", stream=f"{name}.{port}", arrays=(), meta={}, lost=NO_LOSS))
+            eof = Frame(last._replace(kind="eof", stream=f"{name}.{port}", arrays=(), meta={}, lost=lost))
             for out in self.outgoing.get((name, port), ()):
                 out.sender.offer(eof)  # not data: always has room
-            for node, _ in self._inline.get((name, port), ()):
-                self._ended(node)
+            for to, to_port in self._inline.get((name, port), ()):
+                self._ended(to, to_port, eof.header)
 
     def _guard(self, block: Block, header: Header | None, call: Callable[[], Any]) -> Any:
         try:

@@ -25,7 +25,8 @@ class CounterParams(Params, frozen=True):
     n_snapshots: Annotated[int, Meta(ge=1)] = 8
     period_s: float = 0.0
     die_at: int = -1
-    hang_at: int = -1
+    die_once_at: int = -1
+    hang_once_at: int = -1
     fail_open: bool = False
 
 
@@ -41,6 +42,7 @@ class Counter(Source):
         super().__init__(name, **params)
         self._seq = 0
         self._described = False
+        self._resumed = False
         self.poked = 0
 
     def poke(self, times: Annotated[int, Meta(ge=1, le=9)] = 1) -> int:
@@ -54,6 +56,7 @@ class Counter(Source):
 
     def resume(self, seq: int) -> None:
         self._seq = seq + 1
+        self._resumed = True
 
     def read(self, timeout_s: float) -> Reading:
         p = self.params
@@ -70,10 +73,9 @@ class Counter(Source):
         if not self._described:
             self._described = True
             return [("iq", descriptor_frame(header, ArrayGeometry.ula(2, 0.5)))]
-        if self._seq == p.die_at and not os.environ.get("HIL_TEST_NO_DEATH"):
-            self.params = CounterParams()  # no second death
+        if self._seq == p.die_at or (self._seq == p.die_once_at and not self._resumed):
             os.kill(os.getpid(), signal.SIGKILL)
-        if self._seq == p.hang_at:
+        if self._seq == p.hang_once_at and not self._resumed:
             time.sleep(60)
         if p.period_s:
             time.sleep(p.period_s)
