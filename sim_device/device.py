@@ -109,7 +109,7 @@ class XlArrayDevice(Node):
     def step(self) -> list[Frame]:
         """Return what has to be told (events, descriptors), then truth and samples of the next frame; go on to the one
         after it. At the end of ``n_frames``: end-of-stream frames."""
-        out, self._pending = self._pending, []
+        out = self.announcements()
         if self.ended:
             return [*out, *(Frame(self._header(stream)._replace(kind="eof")) for stream in self.outputs)]
         out += self._random_drop()
@@ -124,6 +124,11 @@ class XlArrayDevice(Node):
         self._n["frames"] += 1
         self.seq += 1
         self.tick += self.params.frame_ticks
+        return out
+
+    def announcements(self) -> list[Frame]:
+        """Return the events and descriptors that commands made and that were not given yet."""
+        out, self._pending = self._pending, []
         return out
 
     @property

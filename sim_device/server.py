@@ -150,7 +150,6 @@ class DeviceServer:
                 tick += max(0, int(behind_ns * device.params.sample_rate_hz / _NS_PER_S))
             device.restart(tick)
         self._streaming = self._was_started = True
-        self._descriptors_due = 0.0
 
     def stop(self) -> None:
         """Let the stream stand until it is started again."""
@@ -212,7 +211,7 @@ class DeviceServer:
         now = time.monotonic()
         if now >= self._descriptors_due:
             self._descriptors_due = now + self.device.params.descriptor_period_s
-            for frame in self.device.descriptors():
+            for frame in [*self.device.announcements(), *self.device.descriptors()]:
                 self._send(frame)
 
     def _send(self, frame: Frame) -> None:
