@@ -114,6 +114,16 @@ class Grid:
         return (1 / self.range_min_m - 1 / self.range_max_m) / max(self.n_range - 1, 1)
 
     @property
+    def inverse_range_limits_per_m(self) -> tuple[float, float]:
+        """Where refinement may go, 1/m: half a step beyond the grid, so that noise does not push a source at its edge
+        out of the search; never below 0, the far field. With one range there is nowhere to go."""
+        low, high = 1 / self.range_max_m, 1 / self.range_min_m
+        if self.n_range == 1:
+            return low, low
+        half = self.inverse_range_step_per_m / 2
+        return max(low - half, 0.0), high + half
+
+    @property
     def azimuth_rad(self) -> F64:
         """``[azimuth]`` rad."""
         if self.spacing == "sine":

@@ -90,7 +90,7 @@ def refine_maximum_likelihood(
     Raises:
         EstimationError: Sources coincide, so that their powers cannot be told apart.
     """
-    k_low, k_high = float(dictionary.inverse_range_per_m[0]), float(dictionary.inverse_range_per_m[-1])
+    k_low, k_high = dictionary.grid.inverse_range_limits_per_m
     az, k = np.array(azimuth_rad, dtype=np.float64), np.array(inverse_range_per_m, dtype=np.float64)
     one_range = dictionary.grid.n_range == 1
     state = _evaluate(moments, dictionary, az, k)
@@ -197,12 +197,14 @@ def _covariance(moments: Moments, state: _State, one_range: bool) -> F64:
     owner = np.arange(2 * m) >> 1
     information = (state.projected * seen[owner, owner[:, None]]).real
     if one_range:
-        information[1::2, :] = information[:, 1::2] = 0.0
-    scale = np.sqrt(np.maximum(np.diagonal(information), 1e-300))
+        known = np.arange(1, 2 * m, 2)
+        information[known, :] = information[:, known] = 0.0
+        information[known, known] = 1.0
+    scale = np.sqrt(np.maximum(np.diagonal(information), 1e-200))
     # sources on one spot or an endfire direction have no information: the ridge bounds what is claimed of them
     scaled = information / np.outer(scale, scale) + 1e-9 * np.eye(2 * m)
     bound = np.linalg.inv(scaled) / np.outer(scale, scale) * (state.noise_power / (2 * moments.n_snapshots))
     if one_range:
-        bound[1::2, :] = bound[:, 1::2] = 0.0
+        bound[known, known] = 0.0
     sources = np.arange(m)
     return bound.reshape(m, 2, m, 2)[sources, :, sources, :]

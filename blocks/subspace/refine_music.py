@@ -41,7 +41,7 @@ def refine_music(
     The cost :math:`f = \|P_w \tilde a\|^2`, ``a`` of unit norm, is a sum of squares that vanishes at a source, so
     Gauss-Newton with the Hessian :math:`2 \mathrm{Re}(\tilde a_i^H P_w \tilde a_j)` converges like Newton without
     second derivatives and always descends. A step that does not lower the cost is taken back and damped. Inverse
-    range stays between 0 and that of the nearest range; at a bound that the gradient pushes on, azimuth moves alone.
+    range stays within the grid's limits; at a bound that the gradient pushes on, azimuth moves alone.
 
     Args:
         signal: Orthonormal ``U_s``, ``[sensor, source]`` complex128.
@@ -90,7 +90,7 @@ class _Limits(NamedTuple):
     @classmethod
     def of(cls, dictionary: Dictionary) -> "_Limits":
         grid = dictionary.grid
-        low, high = float(dictionary.inverse_range_per_m[0]), float(dictionary.inverse_range_per_m[-1])
+        low, high = grid.inverse_range_limits_per_m
         return cls(
             k_low=low,
             k_high=high,
