@@ -73,9 +73,11 @@ class XlArrayParams(Params, frozen=True):
     sample_rate_hz: Annotated[Hz, Meta(le=1e11)] = 1e6
     n_snapshots: Annotated[Count, Meta(le=1_048_576, description="samples in a frame")] = 100
     frame_period_s: Annotated[
-        Annotated[float, Meta(gt=0, le=3600, extra_json_schema={"unit": "s"})] | None,
-        Meta(description="from frame to frame, rounded to samples; absent: frames follow without a gap"),
-    ] = None
+        float,
+        Meta(
+            ge=0, le=3600, description="from frame to frame; 0, or less than a frame lasts: they follow without a gap"
+        ),
+    ] = 0.01
     n_frames: Annotated[Count | None, Meta(description="the stream ends after so many; absent: never")] = None
     noise_power_db: Annotated[Level, Meta(description="of each channel, before the gain, dBFS")] = -40.0
     gain_db: Annotated[float, Meta(ge=-120, le=120, extra_json_schema={"unit": "dB"})] = 0.0
@@ -101,11 +103,6 @@ class XlArrayParams(Params, frozen=True):
         for s in self.sources:
             if s.group is not None and s.waveform != leaders[s.group].waveform:
                 raise ValueError(f"sources {leaders[s.group].id} and {s.id} of group {s.group} need the same waveform")
-        if self.frame_ticks < self.n_snapshots:
-            raise ValueError(
-                f"frame_period_s {self.frame_period_s} is shorter than a frame, "
-                f"{self.n_snapshots} samples = {self.n_snapshots / self.sample_rate_hz} s"
-            )
         n = build_array(self).n_elements
         if n > MAX_ELEMENTS:
             raise ValueError(f"expected at most {MAX_ELEMENTS} elements (they travel in a header), got {n}")
@@ -113,9 +110,7 @@ class XlArrayParams(Params, frozen=True):
     @property
     def frame_ticks(self) -> int:
         """Ticks from the start of one frame to that of the next."""
-        if self.frame_period_s is None:
-            return self.n_snapshots
-        return round(self.frame_period_s * self.sample_rate_hz)
+        return max(self.n_snapshots, round(self.frame_period_s * self.sample_rate_hz))
 
 
 def build_array(params: XlArrayParams) -> ArrayGeometry:

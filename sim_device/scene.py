@@ -8,6 +8,7 @@ exact one anywhere.
 from __future__ import annotations
 
 import math
+from functools import lru_cache
 from typing import Annotated, Literal, NamedTuple, TypeAlias
 
 import numpy as np
@@ -150,18 +151,24 @@ def _along_waypoints(motion: Waypoints, time_s: float) -> Kinematics:
 
 
 def _wandering(motion: Wander, time_s: float, seed: int, source_id: int) -> Kinematics:
-    r"""``p_i(t) = c_i + E_i / K sum_k cos(2 pi f_ik t + phi_ik)``, K sinusoids of seeded frequency and phase.
-
-    The frequencies lie within a factor of 3 of each other and are scaled together to the RMS speed asked for.
-    """
-    rng = generator(seed, Draw.WANDER, source_id)
-    frequency, phase = rng.uniform(0.5, 1.5, (3, _N_WANDER)), rng.uniform(0, 2 * np.pi, (3, _N_WANDER))
-    amplitude = np.array(motion.extent_m)[:, None] / _N_WANDER
-    rate = 2 * np.pi * frequency
-    rate *= motion.speed_m_per_s / np.sqrt(np.sum((amplitude * rate) ** 2) / 2)
+    r"""``p_i(t) = c_i + E_i / K sum_k cos(2 pi f_ik t + phi_ik)``, K sinusoids of seeded frequency and phase."""
+    amplitude, rate, phase = _wander_path(motion, seed, source_id)
     angle = rate * time_s + phase
     position = np.array(motion.centre_m) + np.sum(amplitude * np.cos(angle), axis=-1)
     return Kinematics(position, -np.sum(amplitude * rate * np.sin(angle), axis=-1))
+
+
+@lru_cache(maxsize=256)
+def _wander_path(motion: Wander, seed: int, source_id: int) -> tuple[F64, F64, F64]:
+    """Amplitude ``[3, 1]`` m, angular rate ``[3, K]`` rad/s and phase ``[3, K]`` rad of the sinusoids.
+
+    The rates lie within a factor of 3 of each other and are scaled together to the RMS speed asked for.
+    """
+    rng = generator(seed, Draw.WANDER, source_id)
+    rate, phase = 2 * np.pi * rng.uniform(0.5, 1.5, (3, _N_WANDER)), rng.uniform(0, 2 * np.pi, (3, _N_WANDER))
+    amplitude = np.array(motion.extent_m)[:, None] / _N_WANDER
+    rate *= motion.speed_m_per_s / np.sqrt(np.sum((amplitude * rate) ** 2) / 2)
+    return amplitude, rate, phase
 
 
 def _on_bearing(motion: Bearing, time_s: float, array: ArrayGeometry) -> Kinematics:

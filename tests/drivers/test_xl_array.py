@@ -14,7 +14,7 @@ from hil.errors import ControlError, DriverError, DriverTimeout, ParamError
 from hil.frame import NO_LOSS, Loss
 
 SOURCE = {"id": 1, "motion": {"kind": "stand", "position_m": [1.0, 5.0, 0.0]}}
-DEVICE = {"array": {"kind": "ula", "n": 4}, "sources": [SOURCE]}
+DEVICE = {"array": {"kind": "ula", "n": 4}, "frame_period_s": 0, "sources": [SOURCE]}
 FREE = {**DEVICE, "real_time": False}
 REAL_TIME = {**DEVICE, "sample_rate_hz": 1e5, "n_snapshots": 500}
 
@@ -267,7 +267,9 @@ def test_a_wrong_control_address_is_an_error(start_device):
     _, told = start_device(REAL_TIME)
     driver = XlArray("sim", endpoint=told["endpoint"], control_endpoint="tcp://127.0.0.1:9")
     try:
-        with pytest.raises(DriverError, match=r"takes no commands: tcp://127.0.0.1:9 did not answer .* correct control"):
+        with pytest.raises(
+            DriverError, match=r"takes no commands: tcp://127.0.0.1:9 did not answer .* correct control"
+        ):
             driver.open()
     finally:
         driver.close()

@@ -24,7 +24,7 @@ class Running:
 
 @contextmanager
 def running(**params: object) -> Iterator[Running]:
-    server = DeviceServer({"array": {"kind": "ula", "n": 4}, **params})
+    server = DeviceServer({"array": {"kind": "ula", "n": 4}, "frame_period_s": 0, **params})
     thread = threading.Thread(target=server.run)
     with ExitStack() as stack:
         stack.callback(server.close)

@@ -23,7 +23,9 @@ def stand(id, x, y, **more):
 
 
 def device(**params):
-    return XlArrayDevice("xl", **{"array": {"kind": "ula", "n": 6}, "real_time": False, "seed": 3, **params})
+    return XlArrayDevice(
+        "xl", **{"array": {"kind": "ula", "n": 6}, "real_time": False, "seed": 3, "frame_period_s": 0, **params}
+    )
 
 
 def data(frames, stream="iq"):
@@ -414,7 +416,7 @@ def refusals():
     yield lambda xl: xl.inject_fault("some"), ControlError, "a number, a list of numbers or 'all', got 'some'"
     yield lambda xl: xl.set_params(seed=4), ControlError, "seed is fixed while the device runs.*may be set: sources"
     yield lambda xl: xl.set_params(gain_db=1e6), ParamError, r"<= 120.0 - at `\$.gain_db`"
-    yield lambda xl: xl.set_params(frame_period_s=1e-6), ParamError, "shorter than a frame, 100 samples"
+    yield lambda xl: xl.set_params(frame_period_s=-1.0), ParamError, r">= 0.0 - at `\$.frame_period_s`"
     yield lambda xl: xl.set_params(sources=[stand(1, 0, 1), stand(1, 0, 2)]), ParamError, "an id of its own"
     yield (
         lambda xl: xl.set_params(sources=[stand(1, 0, 1, group=2), stand(2, 0, 2, group=2, waveform={"kind": "tone"})]),

@@ -28,7 +28,14 @@ def accounted(frames):
 
 
 def test_as_fast_as_it_can_nothing_is_lost_to_a_slow_client():
-    params = {"sources": [SOURCE], "real_time": False, "n_frames": 60, "queue_frames": 4, "n_snapshots": 50}
+    params = {
+        "sources": [SOURCE],
+        "real_time": False,
+        "n_frames": 60,
+        "queue_frames": 4,
+        "n_snapshots": 50,
+        "frame_period_s": 0,
+    }
     with running(**params) as device:
         client = device.client("iq")
         assert client.receive(20.0).header.kind == "descriptor"
