@@ -54,6 +54,9 @@ class Plan(NamedTuple):
     workers: dict[str, WorkerPlan]
     edges: dict[str, EdgeSpec]
 
+    def worker_of(self, node: str) -> str:
+        return next(name for name, plan in self.workers.items() if node in plan.nodes)
+
 
 def make_plan(graph: Graph, directory: Path, *, inline: bool) -> Plan:
     """Place each node and decide what carries each connection."""

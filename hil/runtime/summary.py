@@ -6,6 +6,7 @@ from collections.abc import Mapping, Sequence
 from typing import Any
 
 from hil.runtime.metrics import Histogram
+from hil.runtime.tap import is_tap
 
 _NODE_COUNTS = ("frames_in", "frames_out", "bytes_in", "skipped", "unmatched")
 _EDGE_COUNTS = ("frames", "bytes", "dropped", "lost_in_flight", "blocked_ms")
@@ -39,7 +40,7 @@ class Totals:
         self, *, duration_s: float | None, events: Sequence[Mapping[str, Any]], restarts: Mapping[str, int]
     ) -> dict[str, Any]:
         """One plain object: what came, what was dropped and why, how long it took."""
-        visible = {n: t for n, t in self.nodes.items() if not n.startswith("tap-")}
+        visible = {n: t for n, t in self.nodes.items() if not is_tap(n)}
         drops: dict[str, int] = {}
         for edge in self.edges.values():
             for cause, key in (("edge_full", "dropped"), ("worker_died", "lost_in_flight")):

@@ -163,6 +163,17 @@ def test_an_error_in_a_block_names_block_frame_and_cause(carrier):
     assert time.monotonic() - start < 8  # at once, not after the time to drain
 
 
+def test_an_error_in_a_callback_ends_the_run_at_once():
+    def break_(frame: Frame) -> None:
+        raise BrokenPipeError("nobody reads")
+
+    start = time.monotonic()
+    with pytest.raises(BlockError, match=r"BrokenPipeError: nobody reads") as raised:
+        scaled("shm", source={"n_frames": 10**9}).run(on_frame={"scale.y": break_})
+    assert isinstance(raised.value.__cause__, BrokenPipeError)
+    assert time.monotonic() - start < 8
+
+
 @pytest.mark.parametrize("carrier", ["shm", "inline"])
 def test_what_cannot_be_estimated_is_skipped_counted_and_told(carrier):
     got = Collected()
