@@ -137,8 +137,8 @@ class _State(NamedTuple):
     gradient: F64  # [2 * source], (azimuth, 1/r) of each source in turn
     hessian: F64  # [2 * source, 2 * source]
     projected: C128  # D^H P_perp D
-    gram: C128  # A^H A
-    source_covariance: C128  # A^+ R A^+H, noise not yet taken off
+    seen_covariance: C128  # S = A^+ R A^+H
+    source_covariance: C128  # P = S - sigma^2 (A^H A)^-1
     power: F64
     noise_power: float
 
@@ -165,8 +165,8 @@ def _evaluate(moments: Moments, dictionary: Dictionary, azimuth_rad: F64, invers
         ) from error
     pinv_h = a @ inverse  # (A^+)^H
     r_pinv_h = moments.times(pinv_h)
-    source_covariance = pinv_h.conj().T @ r_pinv_h
-    cost = max(moments.trace - float((gram.T * source_covariance).sum().real), 0.0)
+    seen = pinv_h.conj().T @ r_pinv_h
+    cost = max(moments.trace - float((gram.T * seen).sum().real), 0.0)
     d_perp = d - pinv_h @ (a.conj().T @ d)
     projected = d_perp.conj().T @ d_perp
     # (A^+ R P_perp D) at (source of column i, i)
@@ -174,12 +174,11 @@ def _evaluate(moments: Moments, dictionary: Dictionary, azimuth_rad: F64, invers
     columns = np.arange(2 * m)
     owner = columns >> 1
     gradient = -2 * cross[owner, columns].real
-    hessian = 2 * (projected * source_covariance[owner, owner[:, None]]).real
+    hessian = 2 * (projected * seen[owner, owner[:, None]]).real
     noise_power = cost / (moments.n_sensors - m)
-    power = np.diagonal(source_covariance).real - noise_power * np.diagonal(inverse).real
-    return _State(
-        cost, gradient, hessian, projected, gram, source_covariance - noise_power * inverse, power, noise_power
-    )
+    source_covariance = seen - noise_power * inverse
+    power = np.diagonal(source_covariance).real
+    return _State(cost, gradient, hessian, projected, seen, source_covariance, power, noise_power)
 
 
 def _covariance(moments: Moments, state: _State, one_range: bool) -> F64:
@@ -188,12 +187,12 @@ def _covariance(moments: Moments, state: _State, one_range: bool) -> F64:
     With one range on the grid it is known: its rows are zero and azimuth has the smaller bound of one unknown.
     """
     m = len(state.power)
-    eigenvalues, vectors = np.linalg.eigh(state.source_covariance)
-    # a source too weak to have positive estimated power gets the power it would need to be seen at all
-    floor = _power_floor(moments, state.noise_power)
-    p = (vectors * np.maximum(eigenvalues, floor)) @ vectors.conj().T
-    gp = state.gram @ p
-    seen = p @ np.linalg.solve(gp + state.noise_power * np.eye(m), gp)  # P A^H R^-1 A P
+    # S = A^+ R A^+H = P + sigma^2 (A^H A)^-1 makes P A^H R^-1 A P = P S^-1 P, positive even where P is not
+    p = state.source_covariance
+    try:
+        seen = p @ np.linalg.solve(state.seen_covariance, p)
+    except np.linalg.LinAlgError as error:
+        raise EstimationError("maximum likelihood: coherent sources without any noise have no covariance") from error
     owner = np.arange(2 * m) >> 1
     information = (state.projected * seen[owner, owner[:, None]]).real
     if one_range:

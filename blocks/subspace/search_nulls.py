@@ -17,6 +17,8 @@ DISTINCT_STEPS = 0.05  # peaks that converged to one null agree far better than 
 def search_nulls(signal: npt.NDArray[np.complex128], dictionary: Dictionary, *, tolerance: float = 1e-4) -> Nulls:
     """Distinct nulls of the MUSIC cost, deepest first, at most as many as ``signal [sensor, source]`` has columns."""
     n_sources = signal.shape[1]
+    if n_sources == 0:
+        return Nulls(np.zeros(0), np.zeros(0), np.zeros(0), np.zeros(0, dtype=bool))
     n_range = dictionary.grid.n_range
     shape = (len(dictionary.azimuth_rad), n_range)
     projection = signal_projection(dictionary.conjugate, signal.astype(np.complex64))
