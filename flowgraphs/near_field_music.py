@@ -22,10 +22,13 @@ from hil.params import Count, Hz, Params, Seed, params_to_plain
 #: Power of each source at the array's centre: two of them stay well below full scale.
 _SOURCE_POWER_DB = -20.0
 
-#: Two closed paths, ellipses of centre and half axes (x, y), between the Fresnel distance (5.8 m at the standard array)
-#: and half the Fraunhofer distance (59.5 m). Seen from the array the near source passes in front of the far one: for a
-#: moment they have one azimuth and are told apart by their ranges alone.
-_ELLIPSES_M = (((-3.0, 17.0), (12.0, 9.0)), ((0.0, 43.0), (20.0, 9.0)))
+#: Closed paths of two sources between the Fresnel distance (3.0 m at the standard array) and half the Fraunhofer
+#: distance (59.5 m): ellipses, each with its centre and half axes (x, y). ``apart`` keeps a gap of 12 degrees. In
+#: ``crossing`` the near source passes in front of the far one: for a moment they are told apart by range alone.
+_ELLIPSES_M = {
+    "apart": (((-9.0, 16.0), (5.0, 9.0)), ((12.0, 43.0), (12.0, 11.0))),
+    "crossing": (((-3.0, 17.0), (12.0, 9.0)), ((0.0, 43.0), (20.0, 9.0))),
+}
 #: Points of a path: the turn from one to the next is far below what one frame can see.
 _N_POINTS = 720
 
@@ -44,7 +47,10 @@ class Device(Params, frozen=True):
         float,
         Meta(ge=-40, le=80, description="power of each source over noise, per element", extra_json_schema={"unit": "dB"}),
     ] = 10.0
-    motion: Annotated[Literal["ellipses", "wander"], Meta(description="closed paths, or seeded random ones")] = "ellipses"
+    motion: Annotated[
+        Literal["apart", "crossing", "wander"],
+        Meta(description="closed paths apart in angle, closed paths that cross in angle, or seeded random walks"),
+    ] = "apart"
     speed_m_per_s: Annotated[
         float, Meta(gt=0, le=300, description="of each source", extra_json_schema={"unit": "m/s"})
     ] = 6.0
@@ -55,7 +61,7 @@ class Device(Params, frozen=True):
 class Settings(Params, frozen=True):
     device: Device = Device()
     music: NearFieldMusicParams = NearFieldMusicParams(n_sources=2, azimuth_limit_rad=1.05, spectrum_every=10)
-    tracker: TrackerParams = TrackerParams()
+    tracker: TrackerParams = TrackerParams(acceleration_psd_m2_per_s3=5.0)
     evaluate: EvaluateParams = EvaluateParams()
 
 
@@ -93,7 +99,7 @@ def source_params(device: Device) -> dict[str, Any]:
     simulated = {
         "array": {"kind": "ula", "n": device.n_elements},
         "sources": [
-            {"id": i + 1, "motion": _motion(device, i), "power_db": _SOURCE_POWER_DB} for i in range(len(_ELLIPSES_M))
+            {"id": i + 1, "motion": _motion(device, i), "power_db": _SOURCE_POWER_DB} for i in range(2)
         ],
         "frequency_hz": device.frequency_hz,
         "n_snapshots": device.n_snapshots,
@@ -106,7 +112,7 @@ def source_params(device: Device) -> dict[str, Any]:
 
 
 def _motion(device: Device, which: int) -> dict[str, Any]:
-    (x_m, y_m), (a_m, b_m) = _ELLIPSES_M[which]
+    (x_m, y_m), (a_m, b_m) = _ELLIPSES_M["apart" if device.motion == "wander" else device.motion][which]
     if device.motion == "wander":
         centre, extent = (x_m, y_m, 0.0), (a_m, b_m, 0.0)
         return {"kind": "wander", "centre_m": centre, "extent_m": extent, "speed_m_per_s": device.speed_m_per_s}
