@@ -37,7 +37,8 @@ class FieldMap(Params, frozen=True):
     imag_key: Annotated[str | None, Meta(description="Variable of the imaginary part")] = None
     stored_axes: Annotated[str | None, Meta(description="Axis names as stored, 'frame snapshot sensor'")] = None
     split: Annotated[
-        int | None, Meta(ge=1, description="Cut the last axis into frames of so many, what is left over is left out")
+        Annotated[int, Meta(ge=1)] | None,
+        Meta(description="Cut the last axis into frames of so many, what is left over is left out"),
     ] = None
     scale: Annotated[float, Meta(description="Stored value times this is in the unit")] = 1.0
 
@@ -75,7 +76,7 @@ class FieldMap(Params, frozen=True):
 class TimeMap(Params, frozen=True):
     """Where the time of a frame comes from."""
 
-    columns: Annotated[int | None, Meta(ge=0, description="Column")] = None
+    columns: Annotated[Annotated[int, Meta(ge=0)] | None, Meta(description="Column")] = None
     key: Annotated[str | None, Meta(description="Variable, one value a frame")] = None
     unit: Annotated[Literal["s", "ms", "us", "ns"], Meta(description="Unit of the stored time")] = "s"
 
