@@ -49,7 +49,7 @@ class Straight(Params, frozen=True, tag_field="kind", tag="straight"):
     start_s: Seconds = 0.0
 
 
-class Waypoints(Params, frozen=True, tag_field="kind", tag="waypoints"):
+class Waypoints(Params, frozen=True, cache_hash=True, tag_field="kind", tag="waypoints"):
     """Go from point to point in straight lines at constant speed, leaving the first at ``start_s``."""
 
     points_m: Annotated[tuple[Point, ...], Meta(min_length=2, max_length=10_000)]
@@ -64,7 +64,7 @@ class Waypoints(Params, frozen=True, tag_field="kind", tag="waypoints"):
             raise ValueError("two waypoints that follow one another are the same point: leave one out")
 
 
-class Wander(Params, frozen=True, tag_field="kind", tag="wander"):
+class Wander(Params, frozen=True, cache_hash=True, tag_field="kind", tag="wander"):
     """A smooth random path round ``centre_m`` that never leaves the box ``centre_m +- extent_m``."""
 
     centre_m: Point
@@ -131,6 +131,20 @@ def kinematics(source: Source, time_s: float, array: ArrayGeometry, seed: int) -
 
 
 def _along_waypoints(motion: Waypoints, time_s: float) -> Kinematics:
+    points, direction, mark = _waypoint_legs(motion)
+    way = max(time_s - motion.start_s, 0.0) * motion.speed_m_per_s
+    if motion.repeat != "stop":
+        way %= float(mark[-1])
+    if way >= mark[-1]:
+        return Kinematics(points[-1], np.zeros(3))
+    leg = int(np.searchsorted(mark, way, side="right")) - 1
+    speed = motion.speed_m_per_s if time_s >= motion.start_s else 0.0
+    return Kinematics(points[leg] + (way - mark[leg]) * direction[leg], speed * direction[leg])
+
+
+@lru_cache(maxsize=256)
+def _waypoint_legs(motion: Waypoints) -> tuple[F64, F64, F64]:
+    """Points ``[point, xyz]`` of one round, unit vectors ``[leg, xyz]`` between them, way to each point, metres."""
     points = np.array(motion.points_m)
     if motion.repeat == "loop" and motion.points_m[0] != motion.points_m[-1]:
         points = np.concatenate([points, points[:1]])
@@ -138,16 +152,7 @@ def _along_waypoints(motion: Waypoints, time_s: float) -> Kinematics:
         points = np.concatenate([points, points[-2::-1]])
     legs = np.diff(points, axis=0)
     length = np.linalg.norm(legs, axis=-1)
-    mark = np.concatenate([[0.0], np.cumsum(length)])  # way from the first point to each point
-    way = max(time_s - motion.start_s, 0.0) * motion.speed_m_per_s
-    if motion.repeat != "stop":
-        way %= mark[-1]
-    if way >= mark[-1]:
-        return Kinematics(points[-1], np.zeros(3))
-    leg = int(np.searchsorted(mark, way, side="right")) - 1
-    direction = legs[leg] / length[leg]
-    speed = motion.speed_m_per_s if time_s >= motion.start_s else 0.0
-    return Kinematics(points[leg] + (way - mark[leg]) * direction, speed * direction)
+    return points, legs / length[:, None], np.concatenate([[0.0], np.cumsum(length)])
 
 
 def _wandering(motion: Wander, time_s: float, seed: int, source_id: int) -> Kinematics:
