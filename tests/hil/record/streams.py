@@ -66,4 +66,8 @@ def session(n: int = 40) -> list[Frame]:
 def same(a: Frame, b: Frame) -> bool:
     """Header (lists and tuples being alike) and bytes are the same."""
     names = list(a.arrays) == list(b.arrays)
-    return encode_header(a.header) == encode_header(b.header) and names and all(a[n].tobytes() == b[n].tobytes() for n in a.arrays)
+    return (
+        encode_header(a.header) == encode_header(b.header)
+        and names
+        and all(a[n].tobytes() == b[n].tobytes() for n in a.arrays)
+    )

@@ -157,21 +157,18 @@ def test_one_that_dies_again_and_again_ends_the_run():
 @pytest.mark.parametrize("carrier", ["shm", "inline"])
 def test_an_error_in_a_block_names_block_frame_and_cause(carrier):
     expected = r"block 'scale' \(Scale\) failed at frame #20 of 'src.iq' \(epoch 0\): ValueError: cannot take the root"
-    start = time.monotonic()
     with pytest.raises(BlockError, match=expected):
-        scaled(carrier, scale={"fail_at": 20}).run(inline=carrier == "inline")
-    assert time.monotonic() - start < 8  # at once, not after the time to drain
+        # At once: what could only end after the time to drain would hang here.
+        scaled(carrier, scale={"fail_at": 20}).run(inline=carrier == "inline", drain_s=1e6)
 
 
 def test_an_error_in_a_callback_ends_the_run_at_once():
     def break_(frame: Frame) -> None:
         raise BrokenPipeError("nobody reads")
 
-    start = time.monotonic()
     with pytest.raises(BlockError, match=r"BrokenPipeError: nobody reads") as raised:
-        scaled("shm", source={"n_frames": 10**9}).run(on_frame={"scale.y": break_})
+        scaled("shm", source={"n_frames": 10**9}).run(on_frame={"scale.y": break_}, drain_s=1e6)
     assert isinstance(raised.value.__cause__, BrokenPipeError)
-    assert time.monotonic() - start < 8
 
 
 @pytest.mark.parametrize("carrier", ["shm", "inline"])
