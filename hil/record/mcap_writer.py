@@ -131,9 +131,8 @@ class McapWriter:
 
     def close(self, *, discard: bool = False) -> None:
         try:
-            if discard:
-                self._begin_chunk()
-            self.flush()
+            if not discard:
+                self.flush()
             self._file.append(self._summary())
         except OSError as error:
             if not discard:

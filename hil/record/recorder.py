@@ -65,7 +65,8 @@ class Recorder(Block):
         self._path: Path | None = None
         self._stop: threading.Event | None = None
         self._flusher: threading.Thread | None = None
-        self.n_frames = self.n_bytes = self.n_lost = self.n_lost_before = 0
+        self._n_came = self._n_in_other_files = 0
+        self.n_frames = self.n_bytes = self.n_lost_before = 0
 
     def restarted(self) -> None:
         """Go on in the file that the process before left."""
@@ -75,11 +76,9 @@ class Recorder(Block):
         path = Path(self.params.path)
         if self._failure is not None or (self._writer is not None and path == self._path):
             return
-        self._end()
         existing: Existing = "append" if self._resumed else "overwrite" if self.params.overwrite else "refuse"
-        self._path = path
         try:
-            self._writer = open_writer(
+            writer = open_writer(
                 path, existing, compression=self.params.compression, chunk_bytes=self.params.chunk_bytes
             )
         except RecordingError as error:
@@ -87,6 +86,8 @@ class Recorder(Block):
                 raise
             self._fail(error)  # a receiver that was running goes on
             return
+        self._end()  # of another file
+        self._writer, self._path, self._resumed = writer, path, False
         # Made here and not in __init__, as threads and locks do not travel to a worker
         self._lock = threading.Lock()
         self._stop = threading.Event()
@@ -95,22 +96,18 @@ class Recorder(Block):
 
     def feed(self, port: str, frame: Frame) -> list[tuple[str, Frame]]:
         self._set_up()
+        self._n_came += 1
         self.n_lost_before += frame.header.lost.frames
         self.header = frame.header
         writer = self._writer
-        if writer is None:
-            self.n_lost += 1
-            return self._tell()
-        with self._lock:
-            try:
-                if self._failure is None:
-                    writer.write(frame)
-                    self.n_frames, self.n_bytes = writer.n_frames, writer.n_bytes
-                else:
-                    self.n_lost += 1
-            except (OSError, RecordingError) as error:
-                self.n_lost += 1
-                self._fail(error)
+        if writer is not None:
+            with self._lock:
+                try:
+                    if self._failure is None:
+                        writer.write(frame)
+                        self._count(writer)
+                except (OSError, RecordingError) as error:
+                    self._fail(error)
         return self._tell()
 
     def finish(self) -> list[tuple[str, Frame]]:
@@ -126,8 +123,8 @@ class Recorder(Block):
         return {
             "path": self.params.path,
             "frames": self.n_frames,
-            "bytes": self.n_bytes if writer is None else writer.n_bytes,
-            "lost": self.n_lost,
+            "bytes": self.n_bytes,
+            "lost": self._n_came - self.n_frames if self._failure is not None else 0,
             "lost_before": self.n_lost_before,
             "unflushed": 0 if writer is None else writer.n_unflushed,
             "unflushed_age_s": 0.0 if since_s is None else time.monotonic() - since_s,
@@ -141,32 +138,38 @@ class Recorder(Block):
         stop, writer = self._stop, self._writer
         assert stop is not None
         assert writer is not None
+        synced_s = time.monotonic()
         while not stop.wait(self.params.flush_interval_s / 10):
             with self._lock:
+                due_s = time.monotonic() - 0.8 * self.params.flush_interval_s
                 since_s = writer.oldest_unflushed_s
-                if self._failure is None and since_s is not None:
-                    if time.monotonic() - since_s < 0.8 * self.params.flush_interval_s:
-                        continue
-                    try:
-                        writer.flush(sync=self.params.sync)
-                        self.n_bytes = writer.n_bytes
-                    except OSError as error:
-                        self._fail(error)
+                is_due = (since_s is not None and since_s < due_s) or (self.params.sync and synced_s < due_s)
+                if self._failure is not None or not is_due:
+                    continue
+                try:
+                    writer.flush(sync=self.params.sync)
+                    synced_s = time.monotonic()
+                    self._count(writer)
+                except OSError as error:
+                    self._fail(error)
 
     def _fail(self, error: Exception) -> None:
         """Stop recording for ``error``. Said in the log at once, in the stream with the next frame."""
         reason = error.strerror if isinstance(error, OSError) and error.strerror else str(error)
         self._failure = reason
-        if self._writer is not None:
-            self.n_lost += self._writer.n_unflushed
-            self.n_frames -= self._writer.n_unflushed
-            self.n_bytes = self._writer.n_bytes
-            try:
-                self._writer.close(discard=True)
-            except OSError as closing:
-                log.warning("%s: closing %s: %s", self.name, self.params.path, closing)
-            self._writer = None
         log.error("%s: recording to %s stopped: %s", self.name, self.params.path, reason)
+        writer, self._writer = self._writer, None
+        if writer is None:
+            return
+        try:
+            writer.close(discard=isinstance(error, OSError))
+        except OSError as closing:
+            log.error("%s: closing %s: %s", self.name, self.params.path, closing)
+        self._count(writer)
+        self.n_frames -= writer.n_unflushed
+
+    def _count(self, writer: RecordingWriter) -> None:
+        self.n_frames, self.n_bytes = self._n_in_other_files + writer.n_frames, writer.n_bytes
 
     def _tell(self) -> list[tuple[str, Frame]]:
         if self._failure is None or self._told:
@@ -189,17 +192,14 @@ class Recorder(Block):
             self._stop.set()
             self._flusher.join()
             self._stop = self._flusher = None
-        if self._writer is not None:
-            try:
-                self._writer.close()
-                self.n_bytes = self._writer.n_bytes
-            except OSError as error:
-                self._fail_at_end(error)
-            self._writer = None
-
-    def _fail_at_end(self, error: OSError) -> None:
-        assert self._writer is not None
-        self.n_lost += self._writer.n_unflushed
-        self.n_frames -= self._writer.n_unflushed
-        self._failure = error.strerror or str(error)
-        log.error("%s: the end of %s could not be written: %s", self.name, self.params.path, self._failure)
+        writer, self._writer = self._writer, None
+        if writer is None:
+            return
+        try:
+            writer.close()
+        except OSError as error:
+            self._failure = error.strerror or str(error)
+            log.error("%s: the end of %s could not be written: %s", self.name, self.params.path, self._failure)
+        self._count(writer)
+        self.n_frames -= writer.n_unflushed
+        self._n_in_other_files = self.n_frames

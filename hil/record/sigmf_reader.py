@@ -135,8 +135,9 @@ class SigmfRecording(Recording):
         captures = [c for c in self._meta.captures if c["core:sample_start"] < self._n_samples]
         if len(captures) < len(self._meta.captures):
             self._problem(f"{len(self._meta.captures) - len(captures)} segments begin behind the end of the samples")
-        if not captures and self._n_samples:
-            captures = [{"core:sample_start": 0}]
+        if not self._n_samples:
+            return
+        captures = captures or [{"core:sample_start": 0}]
         ends = [c["core:sample_start"] for c in captures[1:]] + [self._n_samples]
         foreign = _Foreign(self)
         for capture, end in zip(captures, ends, strict=True):

@@ -63,6 +63,7 @@ class SigmfWriter:
         self._samples: list[Buffer] = []
         self._sample_bytes = 0
         self._meta_due = 1
+        self._closed_bytes: int | None = None  # what is there instead of the journal
         journal = path.with_suffix(".sigmf-journal")
         if existing == "refuse" and (self._meta_path.exists() or journal.exists()):
             raise RecordingError(f"{self._meta_path} exists: choose another path, or overwrite=true to replace it")
@@ -83,7 +84,7 @@ class SigmfWriter:
 
     @property
     def n_bytes(self) -> int:
-        return self._data.size + self._journal.size
+        return self._data.size + (self._journal.size if self._closed_bytes is None else self._closed_bytes)
 
     def write(self, frame: Frame) -> None:
         header = frame.header
@@ -123,11 +124,9 @@ class SigmfWriter:
     def close(self, *, discard: bool = False) -> None:
         try:
             if discard:
-                self._lines, self._samples, self.n_unflushed = [], [], 0
-            self.flush()
-            if discard:
-                # The journal says what the samples are; what was given up is not to be written as if it were there
+                # The journal says what the samples are; what was given up must not be told of as if it were there
                 return
+            self.flush()
             if self._meta.common:
                 digest = self._hash or self._hash_all()
                 self._meta.common["core:sha512"] = digest.hexdigest()
@@ -136,6 +135,7 @@ class SigmfWriter:
                 log.warning("%s: no samples came, so there is no recording", self._meta_path)
                 self._data.path.unlink()
             self._journal.path.unlink()
+            self._closed_bytes = self._meta_path.stat().st_size if self._meta.common else 0
         finally:
             self._data.close()
             self._journal.close()

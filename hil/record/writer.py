@@ -44,7 +44,8 @@ class RecordingWriter(Protocol):
     def close(self, *, discard: bool = False) -> None:
         """Flush, finish the file and close it, also where that fails.
 
-        With ``discard`` what was not flushed is given up: for a file that cannot take it.
+        With ``discard`` what was not flushed is given up, and ``n_unflushed`` stays what that was: for a file that
+        cannot take it.
         """
 
 
