@@ -9,7 +9,6 @@ and never counted; what was lost at the very end is in the header of the end-of-
 from __future__ import annotations
 
 from collections import deque
-from collections.abc import Iterator
 from typing import Generic, Literal, TypeVar
 
 from hil.errors import EdgeOverflow
@@ -98,7 +97,7 @@ class SendQueue(Generic[T]):
             EdgeOverflow: Full, and the policy is ``fail``.
         """
         dropped: list[Item[T]] = []
-        if item.is_data and not self.has_room():
+        if item.is_data and self._n_data_waiting + self._n_data_in_flight >= self.capacity:
             if self.policy == "block":
                 return None
             if self.policy == "fail":
@@ -116,7 +115,7 @@ class SendQueue(Generic[T]):
             self.n_dropped += 1
             self._lost_before_waiting = self._lost_before_waiting.plus(loss_of(oldest.header))
             dropped.append(oldest)
-        if item.tells_loss and self._lost_before_next != NO_LOSS:
+        if self._lost_before_next is not NO_LOSS and item.tells_loss:
             item.header = item.header._replace(lost=item.header.lost.plus(self._lost_before_next))
             self._lost_before_next = NO_LOSS
         if item.is_data:
@@ -124,18 +123,19 @@ class SendQueue(Generic[T]):
         self.waiting.append(item)
         return dropped
 
-    def sendable(self) -> Iterator[Item[T]]:
-        """Yield what may be handed to the transport now; it is in flight from then on."""
-        while self.waiting and len(self.in_flight) < self.window:
-            item = self.waiting.popleft()
-            if item.is_data:
-                self._n_data_waiting -= 1
-                self._n_data_in_flight += 1
-            if item.tells_loss and self._lost_before_waiting != NO_LOSS:
-                item.header = item.header._replace(lost=item.header.lost.plus(self._lost_before_waiting))
-                self._lost_before_waiting = NO_LOSS
-            self.in_flight.append(item)
-            yield item
+    def next_sendable(self) -> Item[T] | None:
+        """Return what may be handed to the transport now, or ``None``; it is in flight from then on."""
+        if not self.waiting or len(self.in_flight) >= self.window:
+            return None
+        item = self.waiting.popleft()
+        if item.is_data:
+            self._n_data_waiting -= 1
+            self._n_data_in_flight += 1
+        if self._lost_before_waiting is not NO_LOSS and item.tells_loss:
+            item.header = item.header._replace(lost=item.header.lost.plus(self._lost_before_waiting))
+            self._lost_before_waiting = NO_LOSS
+        self.in_flight.append(item)
+        return item
 
     def acknowledge(self, n: int) -> list[Item[T]]:
         """The consumer has finished with the ``n`` oldest frames in flight; return them."""

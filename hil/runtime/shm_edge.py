@@ -3,7 +3,11 @@
 Beside the slots an edge has one control file that both sides map::
 
     u64 magic, head, taken, done, consumer_waits, producer_waits, abandoned, -   8 words
-    entries, each ENTRY bytes: u64 slot, u64 header bytes, header; after the last one the newest descriptor
+    entries, each ENTRY bytes; after the last one the newest descriptor
+        u64 slot, header bytes, header number; seq, sample_start, time_ns, host_time_ns; header
+
+A header that differs from the one before only in the four numbers that count keeps its number, and only these are
+written and read: packing, unpacking and checking the rest would take longer than copying the samples does.
 
 ``head`` entries were published, the consumer has begun ``taken`` of them and finished with ``done``. Each word has one
 writer, and aligned words are written whole; the order of stores that this needs is what x86-64 gives, so other
@@ -21,10 +25,11 @@ import contextlib
 import mmap
 import os
 import platform
+import struct
 from pathlib import Path
 
 from hil.errors import WireError
-from hil.frame import NO_LOSS, Frame, Loss
+from hil.frame import NO_LOSS, Frame, Header, Loss
 from hil.runtime.queue import MAX_WINDOW, Item, Policy, SendQueue, loss_of
 from hil.runtime.shm_pool import SHM_DIRECTORY, ShmPool, Slot, SlotReader, create_shared
 from hil.wire import decode_header, encode_header
@@ -35,6 +40,10 @@ _WORDS = 8
 ENTRIES = 32
 ENTRY = 64 * 1024
 _SIZE = 4096 + (ENTRIES + 1) * ENTRY
+#: Slot, header bytes, header number; seq, sample_start, time_ns, host_time_ns (0 where the header has none).
+_HEAD_OF_ENTRY = struct.Struct("<QQQQQqq")
+#: The entry, after those of the ring, that keeps the newest descriptor.
+_DESCRIPTOR = ENTRIES
 #: The longest that a side sleeps without looking again.
 NAP_S = 0.02
 
@@ -79,18 +88,97 @@ class _Control:
         self.words = self.view[: _WORDS * 8].cast("Q")
         self.words[_MAGIC] = MAGIC
 
-    def entry(self, index: int) -> memoryview:
-        start = 4096 + index % ENTRIES * ENTRY
-        return self.view[start : start + ENTRY]
-
-    @property
-    def descriptor(self) -> memoryview:
-        return self.view[_SIZE - ENTRY :]
-
     def close(self) -> None:
         self.words.release()
         self.view.release()
         self.memory.close()
+
+
+class _HeaderWriter:
+    """Writes headers into entries, those parts that an entry does not hold yet."""
+
+    def __init__(self, control: _Control) -> None:
+        self._view = control.view
+        self._rest: tuple[object, ...] = ()
+        # Numbers of headers are never used again, also not by a producer that takes the place of this one.
+        self._number = int.from_bytes(os.urandom(8), "little") >> 1
+        self._packed = b""
+        self._held = [0] * (ENTRIES + 1)
+
+    def write(self, index: int, slot: int, header: Header) -> None:
+        """Write ``header`` into entry ``index``.
+
+        Raises:
+            WireError: It cannot be packed, or is too long for an entry.
+        """
+        stream, seq, kind, epoch, start, rate, frequency, time_ns, base, host_ns, *others = header
+        rest = (stream, kind, epoch, rate, frequency, base, others, start is None, time_ns is None, host_ns is None)
+        if header.meta or rest != self._rest:  # meta may be the same object with other values in it
+            packed = encode_header(header)
+            if len(packed) > ENTRY - _HEAD_OF_ENTRY.size:
+                room = ENTRY - _HEAD_OF_ENTRY.size
+                raise WireError(f"header of {stream!r} has {len(packed)} bytes, an edge carries {room}")
+            self._number += 1
+            self._packed, self._rest = packed, rest
+        at = _entry_at(index)
+        try:
+            _HEAD_OF_ENTRY.pack_into(
+                self._view, at, slot, len(self._packed), self._number, seq, start or 0, time_ns or 0, host_ns or 0
+            )
+        except struct.error as error:
+            raise WireError(f"header of {stream!r}: seq {seq}, sample_start {start} or a time: {error}") from error
+        if self._held[index] != self._number:
+            at += _HEAD_OF_ENTRY.size
+            self._view[at : at + len(self._packed)] = self._packed
+            self._held[index] = self._number
+
+
+class _HeaderReader:
+    """Reads headers from entries; what is the same as before is not read again."""
+
+    def __init__(self, control: _Control) -> None:
+        self._view = control.view
+        self._number = 0
+        self._known = Header(stream="", seq=0)
+
+    def holds(self, index: int) -> bool:
+        """Whether a header was ever written into entry ``index``."""
+        return bool(_HEAD_OF_ENTRY.unpack_from(self._view, _entry_at(index))[2])
+
+    def read(self, index: int) -> tuple[int, Header]:
+        """Return slot and header of entry ``index``.
+
+        Raises:
+            WireError: It holds none.
+        """
+        at = _entry_at(index)
+        slot, n_bytes, number, seq, start, time_ns, host_ns = _HEAD_OF_ENTRY.unpack_from(self._view, at)
+        if number != self._number:
+            if n_bytes > ENTRY - _HEAD_OF_ENTRY.size:
+                raise WireError(f"an entry of the ring says its header has {n_bytes} bytes, more than an entry holds")
+            at += _HEAD_OF_ENTRY.size
+            self._known = decode_header(self._view[at : at + n_bytes])
+            self._number = number
+        k = self._known
+        header = Header(
+            k.stream,
+            seq,
+            k.kind,
+            k.epoch,
+            None if k.sample_start is None else start,
+            k.sample_rate_hz,
+            k.frequency_hz,
+            None if k.time_ns is None else time_ns,
+            k.timebase,
+            None if k.host_time_ns is None else host_ns,
+            k.array_id,
+            k.calibration_id,
+            k.calibration,
+            k.lost,
+            k.arrays,
+            k.meta,
+        )
+        return slot, header
 
 
 class ShmSender:
@@ -107,6 +195,7 @@ class ShmSender:
         self._pool = pool
         self._control = _Control(name)
         self._words = self._control.words
+        self._headers = _HeaderWriter(self._control)
         self._bell = Bell(directory / f"{name}.bell")
         self._credit = Bell(directory / f"{name}.credit")
         self._base = self._words[_HEAD]  # what a producer before this one published is not ours to count
@@ -158,7 +247,8 @@ class ShmSender:
             for item in self.queue.acknowledge(done - self._acknowledged):
                 self._pool.release(item.payload)
             self._acknowledged = done
-            self._publish()
+        # Also where nothing of ours was taken: what a producer before this one left may have made room.
+        self._publish()
 
     def arm(self) -> bool:
         """About to sleep: ask for a bell if anything waits for credit. True: there is credit, do not sleep."""
@@ -186,16 +276,11 @@ class ShmSender:
         if not self.queue.waiting or words[_HEAD] - words[_DONE] > ENTRIES - MAX_WINDOW:
             return  # the second: entries of producers before this one are still there
         published = False
-        for item in self.queue.sendable():
+        while (item := self.queue.next_sendable()) is not None:
             head = words[_HEAD]
-            packed = encode_header(item.header)
-            if len(packed) > ENTRY - 16:
-                raise WireError(
-                    f"header of {item.header.stream!r} has {len(packed)} bytes, an edge carries {ENTRY - 16}"
-                )
-            _write(self._control.entry(head), item.payload.number, packed)
+            self._headers.write(head % ENTRIES, item.payload.number, item.header)
             if item.header.kind == "descriptor":
-                _write(self._control.descriptor, item.payload.number, packed)
+                self._headers.write(_DESCRIPTOR, item.payload.number, item.header)
             words[_HEAD] = head + 1
             published = True
         if published and words[_CONSUMER_WAITS]:
@@ -211,6 +296,7 @@ class ShmReceiver:
         self._words = self._control.words
         self._bell = Bell(directory / f"{name}.bell")
         self._credit = Bell(directory / f"{name}.credit")
+        self._headers = _HeaderReader(self._control)
         self._slots = SlotReader(prefix)
         self._holding = False
         # One that takes the place of another has missed the descriptor.
@@ -230,17 +316,15 @@ class ShmReceiver:
         self.release()
         if self._missed_descriptor:
             self._missed_descriptor = False
-            packed = _read(self._control.descriptor)[1]
-            if packed:
-                return Frame(decode_header(packed))
+            if self._headers.holds(_DESCRIPTOR):
+                return Frame(self._headers.read(_DESCRIPTOR)[1])
         words = self._words
         taken = words[_TAKEN]
         if words[_HEAD] <= taken:
             return None
         self._holding = True
         words[_TAKEN] = taken + 1
-        number, packed = _read(self._control.entry(taken))
-        header = decode_header(packed)
+        number, header = self._headers.read(taken % ENTRIES)
         if self._lost != NO_LOSS and header.kind == "data":
             header = header._replace(lost=header.lost.plus(self._lost))
             self._lost = NO_LOSS
@@ -279,25 +363,18 @@ class ShmReceiver:
         done, taken = words[_DONE], words[_TAKEN]
         if taken == done:
             return NO_LOSS
-        header = decode_header(_read(self._control.entry(done))[1])
-        words[_DONE] = taken
+        header = self._headers.read(done % ENTRIES)[1]
         if header.kind != "data":
+            words[_TAKEN] = done  # what is no data is never lost: it is taken again
             return NO_LOSS
+        words[_DONE] = taken
         words[_ABANDONED] += 1
         return loss_of(header)
 
 
-def _write(entry: memoryview, number: int, packed: bytes) -> None:
-    entry[0:8] = number.to_bytes(8, "little")
-    entry[8:16] = len(packed).to_bytes(8, "little")
-    entry[16 : 16 + len(packed)] = packed
-
-
-def _read(entry: memoryview) -> tuple[int, bytes]:
-    n = int.from_bytes(entry[8:16], "little")
-    if n > ENTRY - 16:
-        raise WireError(f"an entry of the ring says its header has {n} bytes, it holds {ENTRY - 16}")
-    return int.from_bytes(entry[0:8], "little"), bytes(entry[16 : 16 + n])
+def _entry_at(index: int) -> int:
+    """Where entry ``index`` of the control file begins."""
+    return 4096 + index * ENTRY
 
 
 _NO_SLOT = Slot.__new__(Slot)

@@ -29,7 +29,7 @@ def aligned(n: int) -> int:
 class Slot:
     """One slot of a writer."""
 
-    __slots__ = ("bytes", "memory", "number", "references", "size")
+    __slots__ = ("arrays", "bytes", "memory", "number", "references", "size", "specs")
 
     def __init__(self, number: int, size: int, memory: mmap.mmap) -> None:
         self.number = number
@@ -37,6 +37,12 @@ class Slot:
         self.memory = memory
         self.bytes: AnyArray = np.frombuffer(memory, np.uint8)
         self.references = 0
+        self.specs: tuple[ArraySpec, ...] = ()
+        self.arrays: list[AnyArray] = []
+
+    def lay_out(self, specs: tuple[ArraySpec, ...]) -> None:
+        """Make ``arrays`` views of the slot as ``specs`` describe."""
+        self.specs, self.arrays = specs, list(views(self.bytes, specs).values())
 
 
 class ShmPool:
@@ -47,6 +53,8 @@ class ShmPool:
         self._free: dict[int, list[Slot]] = defaultdict(list)
         self._slots: list[Slot] = []
         self._last: tuple[Frame, Slot] | None = None
+        self._specs: tuple[ArraySpec, ...] = ()
+        self._size = _size_class(0)
         # The process id keeps the numbers of a restarted writer apart from those that readers still hold.
         self._next = os.getpid() << 32
 
@@ -55,17 +63,26 @@ class ShmPool:
 
         Raises:
             RunError: Shared memory is full.
+            WireError: The header does not describe the arrays.
         """
         if self._last is not None and self._last[0] is frame and self._last[1].references > 0:
             slot = self._last[1]
         else:
-            slot = self._take(sum(aligned(s.n_bytes) for s in frame.header.arrays))
-            offset = 0
-            for spec in frame.header.arrays:
-                n = spec.n_bytes
-                target = slot.bytes[offset : offset + n].view(spec.dtype).reshape(spec.shape)
-                np.copyto(target, frame[spec.name], casting="no")
-                offset += aligned(n)
+            specs = frame.header.arrays
+            if specs != self._specs:
+                self._specs, self._size = specs, _size_class(sum(aligned(s.n_bytes) for s in specs))
+            slot = self._take(self._size)
+            if slot.specs != specs:
+                slot.lay_out(specs)
+            for spec, target in zip(specs, slot.arrays, strict=True):
+                array = frame[spec.name]
+                if array.shape != target.shape or array.dtype != target.dtype:
+                    self._free[slot.size].append(slot)
+                    raise WireError(
+                        f"frame of {frame.header.stream!r}: header says {spec}, the array is {array.dtype} "
+                        f"{list(array.shape)}"
+                    )
+                np.copyto(target, array)
             self._last = (frame, slot)
         slot.references += 1
         return slot
@@ -78,7 +95,7 @@ class ShmPool:
     def close(self) -> None:
         self._last = None
         for slot in self._slots:
-            del slot.bytes
+            del slot.bytes, slot.arrays
             slot.memory.close()
             slot_path(self.prefix, slot.number).unlink(missing_ok=True)
         self._slots.clear()
@@ -92,8 +109,7 @@ class ShmPool:
             if number != "ctl" and int(number, 16) not in own:
                 path.unlink(missing_ok=True)
 
-    def _take(self, n_bytes: int) -> Slot:
-        size = _size_class(n_bytes)
+    def _take(self, size: int) -> Slot:
         free = self._free[size]
         if free:
             return free.pop()
@@ -116,6 +132,8 @@ class SlotReader:
     def __init__(self, prefix: str) -> None:
         self._prefix = prefix
         self._maps: dict[int, AnyArray] = {}
+        self._views: dict[int, tuple[tuple[ArraySpec, ...], dict[str, AnyArray]]] = {}
+        self._writer = 0
 
     def arrays(self, number: int, specs: tuple[ArraySpec, ...]) -> dict[str, AnyArray]:
         """Return read-only views of the arrays in slot ``number``.
@@ -123,28 +141,48 @@ class SlotReader:
         Raises:
             WireError: The slot does not exist, or is smaller than the arrays.
         """
-        memory = self._maps.get(number)
-        if memory is None:
-            memory = self._maps[number] = self._map(number)
-        arrays: dict[str, AnyArray] = {}
-        offset = 0
-        for spec in specs:
-            n = spec.n_bytes
-            if offset + n > memory.size:
-                raise WireError(f"slot {number:x} has {memory.size} bytes, {spec} ends at {offset + n}")
-            arrays[spec.name] = memory[offset : offset + n].view(spec.dtype).reshape(spec.shape)
-            offset += aligned(n)
-        return arrays
+        known = self._views.get(number)
+        if known is None or known[0] != specs:
+            memory = self._maps.get(number)
+            if memory is None:
+                memory = self._map(number)
+            known = self._views[number] = (specs, views(memory, specs, f"slot {number:x}"))
+        return known[1].copy()
 
     def close(self) -> None:
-        self._maps.clear()  # a view that somebody kept keeps its mapping
+        """Let go of all slots; a view that somebody kept keeps its mapping."""
+        self._views.clear()
+        self._maps.clear()
 
     def _map(self, number: int) -> AnyArray:
+        if number >> 32 != self._writer:
+            # Frames come in order: with the first of a writer that was restarted, those of the one before are over.
+            self.close()
+            self._writer = number >> 32
         try:
             with slot_path(self._prefix, number).open("rb") as file:
-                return np.frombuffer(mmap.mmap(file.fileno(), 0, prot=mmap.PROT_READ), np.uint8)
+                memory: AnyArray = np.frombuffer(mmap.mmap(file.fileno(), 0, prot=mmap.PROT_READ), np.uint8)
         except OSError as error:
             raise WireError(f"slot {number:x} of {self._prefix} cannot be mapped: {error}") from error
+        self._maps[number] = memory
+        return memory
+
+
+def views(memory: AnyArray, specs: tuple[ArraySpec, ...], name: str = "slot") -> dict[str, AnyArray]:
+    """Return views of ``memory`` that are the arrays of a slot by name.
+
+    Raises:
+        WireError: It is too small for them.
+    """
+    arrays: dict[str, AnyArray] = {}
+    offset = 0
+    for spec in specs:
+        n = spec.n_bytes
+        if offset + n > memory.size:
+            raise WireError(f"{name} has {memory.size} bytes, {spec} ends at {offset + n}")
+        arrays[spec.name] = memory[offset : offset + n].view(spec.dtype).reshape(spec.shape)
+        offset += aligned(n)
+    return arrays
 
 
 def slot_path(prefix: str, number: int) -> Path:

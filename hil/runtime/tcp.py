@@ -36,7 +36,7 @@ import msgpack
 import zmq
 
 from hil.errors import EdgeOverflow, RunError, WireError
-from hil.frame import Frame
+from hil.frame import NO_LOSS, Frame
 from hil.runtime.curve import CurveClient, CurveServer, require_keys
 from hil.runtime.queue import Item, Policy, SendQueue
 from hil.wire import DEFAULT_LIMITS, Limits, decode, encode, encode_header
@@ -185,7 +185,7 @@ class FrameServer:
     def pump(self) -> None:
         """Hand to the transport what credit allows."""
         for client in list(self._clients.values()):
-            for item in client.queue.sendable():
+            while (item := client.queue.next_sendable()) is not None:
                 if not self._transmit(client, item):
                     break
 
@@ -280,7 +280,7 @@ class FrameServer:
 
     def _transmit(self, client: _Client, item: Item[list[Any]]) -> bool:
         parts = item.payload
-        if item.header.lost:  # what the queue added is not in the bytes that all clients share
+        if item.header.lost != NO_LOSS:  # what the queue added is not in the bytes that all clients share
             parts = [parts[0], encode_header(item.header), *parts[2:]]
         try:
             self.socket.send_multipart([client.identity, *parts], copy=False)
