@@ -157,7 +157,7 @@ class Dictionary:
         azimuth_rad: ``[azimuth]``.
         inverse_range_per_m: ``[range]``.
         conjugate: ``a^H / |a|``, ``[azimuth * range, sensor]`` complex64: exact enough to find a basin (phase error
-            about 1e-6 rad), half the memory traffic.
+            about 1e-6 rad), half the memory traffic. In Fortran order, as :func:`signal_projection` likes it.
         fraunhofer_m: Fraunhofer distance of the array at this wavelength.
     """
 
@@ -196,7 +196,7 @@ def _build(position: bytes, wavelength_m: float, grid: Grid, amplitude: bool, ap
     if amplitude:
         conjugate *= gain
     conjugate /= np.linalg.norm(conjugate, axis=-1, keepdims=True)
-    flat = np.ascontiguousarray(conjugate.reshape(-1, len(position_m)), dtype=np.complex64)
+    flat = np.asfortranarray(conjugate.reshape(-1, len(position_m)), dtype=np.complex64)
     flat.flags.writeable = False
     return Dictionary(
         grid=grid,

@@ -7,7 +7,7 @@ import numpy.typing as npt
 
 from blocks.subspace.dictionary import Dictionary, Grid, steering_dictionary
 from blocks.subspace.near_field_music import NearFieldEstimate, near_field_music
-from blocks.subspace.signal_subspace import leading_eigenpairs
+from blocks.subspace.signal_subspace import signal_subspace
 from blocks.subspace.spectrum import music_spectrum
 from hil.array import ArrayGeometry
 from hil.errors import ParamError
@@ -53,8 +53,8 @@ def far_field_music(
 
 
 def far_field_spectrum(
-    covariance: npt.NDArray[np.complexfloating[Any, Any]], dictionary: Dictionary, n_sources: int, n_snapshots: float
+    covariance: npt.NDArray[np.complexfloating[Any, Any]], dictionary: Dictionary, n_sources: int
 ) -> npt.NDArray[np.float32]:
     """MUSIC pseudo-spectrum ``[azimuth]`` on the grid of ``dictionary``, in complex64."""
-    signal = leading_eigenpairs(covariance, n_sources, n_snapshots).vectors
+    signal = signal_subspace(covariance, n_sources)
     return music_spectrum(dictionary.conjugate, signal.astype(np.complex64, copy=False))

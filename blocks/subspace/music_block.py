@@ -10,7 +10,13 @@ from blocks.subspace.dictionary import Dictionary, Grid, steering_dictionary
 from blocks.subspace.maximum_likelihood import Moments
 from blocks.subspace.model_order import Criterion, model_order
 from blocks.subspace.near_field_music import NearFieldEstimate, near_field_from_subspace
-from blocks.subspace.signal_subspace import Leading, leading_eigenpairs, leading_from_samples
+from blocks.subspace.signal_subspace import (
+    Leading,
+    leading_eigenpairs,
+    leading_from_samples,
+    signal_subspace,
+    signal_subspace_from_samples,
+)
 from blocks.subspace.spectrum import music_spectrum
 from hil.array import ArrayGeometry
 from hil.block import Block, Out, Result
@@ -18,7 +24,7 @@ from hil.errors import EstimationError
 from hil.params import Hz, Metres, Params, Radians
 from hil.wavefront import wavelength_m
 
-C128 = npt.NDArray[np.complex128]
+Complex = npt.NDArray[np.complexfloating[Any, Any]]
 
 
 class MusicParams(Params, frozen=True):
@@ -70,13 +76,23 @@ class MusicBlock(Block):
     def from_samples(self, x: npt.NDArray[np.complex64]) -> Result:
         exact = x.astype(np.complex128)
         n_leading = self._n_leading(x.shape[0], x.shape[1])
-        return self._estimate(leading_from_samples(exact, n_leading), Moments.of_samples(exact))
+        if self.params.n_sources:
+            signal = signal_subspace_from_samples(exact, n_leading)
+        else:
+            signal = self._ordered(leading_from_samples(exact, n_leading))
+        return self._estimate(signal, Moments.of_samples(exact))
 
     def from_covariance(self, arrays: dict[str, Any]) -> Result:
         covariance, n_snapshots = arrays["covariance"], int(arrays["n_snapshots"])
         n_leading = self._n_leading(len(covariance), n_snapshots)
-        leading = leading_eigenpairs(covariance, n_leading, n_snapshots)
-        return self._estimate(leading, Moments.of_covariance(covariance, n_snapshots))
+        if self.params.n_sources:
+            signal = signal_subspace(covariance, n_leading)
+        else:
+            signal = self._ordered(leading_eigenpairs(covariance, n_leading, n_snapshots))
+        return self._estimate(signal, Moments.of_covariance(covariance, n_snapshots))
+
+    def _ordered(self, leading: Leading) -> Complex:
+        return leading.vectors[:, : int(model_order(leading.summary, self.params.criterion))]
 
     def _n_leading(self, n_sensors: int, n_snapshots: int) -> int:
         wanted = self.params.n_sources or self.params.max_sources
@@ -112,10 +128,8 @@ class MusicBlock(Block):
             raise EstimationError(f"{self.name}: frames carry no centre frequency; set the parameter frequency_hz")
         return wavelength_m(frequency_hz)
 
-    def _estimate(self, leading: Leading, moments: Moments) -> Result:
+    def _estimate(self, signal: Complex, moments: Moments) -> Result:
         dictionary = self._dictionary(moments.n_sensors)
-        n = self.params.n_sources or int(model_order(leading.summary, self.params.criterion))
-        signal = leading.vectors[:, :n]
         estimate = near_field_from_subspace(signal, moments, dictionary, polish=self.params.polish)
         show = self.params.spectrum_every and self._n_frames % self.params.spectrum_every == 0
         self._n_frames += 1
@@ -137,7 +151,7 @@ class MusicBlock(Block):
         meta = {"n_requested": estimate.n_requested, "n_unresolved": estimate.n_requested - n_resolved}
         return Out(arrays, {"meta": meta})
 
-    def _spectrum(self, signal: C128) -> dict[str, Any]:
+    def _spectrum(self, signal: Complex) -> dict[str, Any]:
         """Pseudo-spectrum on a grid made for the eye: finer in azimuth and range than the search needs."""
         assert self.array is not None
         wavelength = self._wavelength_m()

@@ -9,7 +9,7 @@ import numpy.typing as npt
 from blocks.subspace.dictionary import Dictionary
 from blocks.subspace.maximum_likelihood import Moments, refine_maximum_likelihood
 from blocks.subspace.search_nulls import RESOLVED_DEPTH, search_nulls
-from blocks.subspace.signal_subspace import leading_eigenpairs, leading_from_samples
+from blocks.subspace.signal_subspace import signal_subspace, signal_subspace_from_samples
 from hil.errors import ParamError
 
 F64 = npt.NDArray[np.float64]
@@ -84,7 +84,7 @@ def near_field_music(
         EstimationError: The covariance is not finite, not positive or has no signal subspace.
     """
     _check(covariance.shape[0], dictionary, n_sources)
-    signal = leading_eigenpairs(covariance, n_sources, n_snapshots).vectors
+    signal = signal_subspace(covariance, n_sources)
     moments = Moments.of_covariance(covariance.astype(np.complex128, copy=False), n_snapshots)
     return near_field_from_subspace(signal, moments, dictionary, polish=polish)
 
@@ -94,7 +94,7 @@ def near_field_music_samples(
 ) -> NearFieldEstimate:
     """As :func:`near_field_music` from samples ``[sensor, snapshot]``; faster where snapshots are few."""
     _check(x.shape[0], dictionary, n_sources)
-    signal = leading_from_samples(x, n_sources).vectors
+    signal = signal_subspace_from_samples(x, n_sources)
     return near_field_from_subspace(
         signal, Moments.of_samples(x.astype(np.complex128, copy=False)), dictionary, polish=polish
     )

@@ -153,5 +153,5 @@ def test_frames_with_values_that_are_no_numbers_are_refused():
     block.feed("iq", descriptor_frame(HEADER, ARRAY))
     x = samples()
     x[3, 5] = np.nan
-    with pytest.raises(EstimationError, match="trace nan"):
+    with pytest.raises(EstimationError, match="power nan"):
         block.feed("iq", iq_frame(x))

@@ -258,7 +258,7 @@ class TestFarField:
     def test_spectrum_peaks_at_the_sources(self):
         dictionary = far_field_dictionary(self.array, LAMBDA, 361)
         scene = snapshots(self.array, [0.3], [np.inf], 10, 256, np.random.default_rng(17))
-        spectrum = far_field_spectrum(scene.x @ scene.x.conj().T / 256, dictionary, 1, 256)
+        spectrum = far_field_spectrum(scene.x @ scene.x.conj().T / 256, dictionary, 1)
         assert spectrum.shape == (361,)
         assert dictionary.azimuth_rad[spectrum.argmax()] == pytest.approx(0.3, abs=0.01)
 

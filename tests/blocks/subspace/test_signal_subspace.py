@@ -3,7 +3,13 @@
 import numpy as np
 import pytest
 
-from blocks.subspace.signal_subspace import leading_eigenpairs, leading_from_samples, split_subspaces
+from blocks.subspace.signal_subspace import (
+    leading_eigenpairs,
+    leading_from_samples,
+    signal_subspace,
+    signal_subspace_from_samples,
+    split_subspaces,
+)
 from hil.array import ArrayGeometry
 from hil.errors import EstimationError, ParamError
 from tests.blocks.subspace.scene import LAMBDA, snapshots
@@ -31,6 +37,8 @@ def test_routes_agree(n, t, dtype):
         np.testing.assert_allclose(leading.eigenvalues, values[::-1][:3], rtol=rounding)
         np.testing.assert_allclose(projector(leading.vectors), projector(vectors[:, -3:]), atol=rounding)
         assert leading.vectors.dtype == dtype
+    for signal in (signal_subspace(x @ x.conj().T / t, 3), signal_subspace_from_samples(x, 3)):
+        np.testing.assert_allclose(projector(signal), projector(vectors[:, -3:]), atol=rounding)
 
 
 def test_split_is_orthonormal_and_batched():
@@ -55,13 +63,15 @@ def test_split_in_torch():
 def test_refusals():
     with pytest.raises(ParamError, match="0 <= n_sources <= 4 sensors, got 5"):
         split_subspaces(np.eye(4) + 0j, 5)
-    with pytest.raises(ParamError, match="1 <= n_leading <= 4 sensors, got 0"):
+    with pytest.raises(ParamError, match=r"expected 1 \.\. 4 eigenvectors of 4 sensors, got 0"):
         leading_eigenpairs(np.eye(4) + 0j, 0, 10)
-    with pytest.raises(ParamError, match="1 <= n_leading <= 3 snapshots, got 4"):
+    with pytest.raises(ParamError, match=r"expected 1 \.\. 3 eigenvectors of 3 snapshots, got 4"):
         leading_from_samples(np.ones((8, 3), complex), 4)
-    with pytest.raises(EstimationError, match="trace nan"):
+    with pytest.raises(EstimationError, match="power nan"):
         leading_eigenpairs(np.full((4, 4), np.nan + 0j), 1, 10)
     with pytest.raises(EstimationError, match="power 0"):
         leading_from_samples(np.zeros((8, 3), complex), 1)
+    with pytest.raises(EstimationError, match="rank below 2"):
+        signal_subspace_from_samples(np.ones((8, 3), complex), 2)
     with pytest.raises(EstimationError, match="not positive definite"):
         leading_eigenpairs(np.ones((4, 4), complex), 1, 10)
