@@ -1,0 +1,1 @@
+"""Gain and phase calibration: estimated from emitters at known directions, saved with its validity, applied."""

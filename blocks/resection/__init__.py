@@ -1,0 +1,1 @@
+"""Bearings of known beacons to the position and heading of the receiver itself."""
