@@ -6,7 +6,7 @@ from collections.abc import Mapping
 from typing import Any
 
 from hil.array import ArrayGeometry
-from hil.errors import WireError
+from hil.errors import ParamError, WireError
 from hil.frame import Frame, Header
 
 
@@ -27,5 +27,5 @@ def array_of(frame: Frame) -> ArrayGeometry:
         raise WireError(f"frame of {frame.header.stream!r} ({frame.header.kind}) describes no array")
     try:
         return ArrayGeometry.from_dict(plain)
-    except (KeyError, TypeError, ValueError) as error:
+    except (KeyError, TypeError, ValueError, ParamError) as error:
         raise WireError(f"descriptor of {frame.header.stream!r}: {type(error).__name__}: {error}") from error
