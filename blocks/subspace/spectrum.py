@@ -36,7 +36,7 @@ def music_spectrum(conjugate: Array, signal: Array) -> Array:
     rounding, so that an exact null gives a large number and not infinity or a negative one.
     """
     projection = signal_projection(conjugate, signal)
-    rounding = 1.2e-7 if "32" in str(projection.dtype) else 2.2e-16
+    rounding = 1.2e-7 if projection.dtype.itemsize == 4 else 2.2e-16
     return 1 / (abs(1 - projection) + rounding)
 
 
