@@ -272,7 +272,8 @@ class XlArray(Driver):
         p = self.params
         if p.endpoint is not None:
             return p.endpoint, p.control_endpoint
-        self._device = EmbeddedDevice(p.module, p.device)
+        # it waits for the verb start, which open() sends once it listens: nothing is given before
+        self._device = EmbeddedDevice(p.module, {"autostart": False, **p.device})
         addresses = self._device.addresses(p.connect_timeout_s)
         if addresses is None:
             status = self._device.status

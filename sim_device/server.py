@@ -30,7 +30,7 @@ log = logging.getLogger(__name__)
 
 LOOPBACK = "tcp://127.0.0.1:*"
 #: How far a real-time device may fall behind before it passes over frames: the depth of its sample buffer.
-FIFO_S = 0.1
+FIFO_S = 0.25
 #: Longest wait before commands and signals are looked at.
 _IDLE_S = 0.05
 #: How long clients may take to fetch what is left when the stream ends.
@@ -95,6 +95,7 @@ class DeviceServer:
     def run(self) -> None:
         """Serve until :meth:`end`, or until the stream has ended and was fetched."""
         p = self.device.params
+        self.device.samples(0, p.n_snapshots)  # what the first frame costs more than others is not to cost frames
         if p.real_time if p.autostart is None else p.autostart:
             self.start()
         while not self._stopping.is_set():

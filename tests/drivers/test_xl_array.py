@@ -92,6 +92,14 @@ def test_an_embedded_device_that_runs_free_gives_every_frame_once_and_ends(opene
     assert driver.read(0.0) is None
 
 
+def test_an_embedded_device_in_real_time_begins_when_the_driver_listens(opened):
+    driver = opened(embedded=True, device=REAL_TIME)
+    items = read_until(driver, lambda items: has_data(1)(items) and has_data(1, "truth")(items))
+    for port in ("iq", "truth"):
+        first = headers(items, port)[0]
+        assert (first.seq, first.sample_start, first.timebase) == (first.lost.frames, 500 * first.seq, "utc")
+
+
 def test_the_embedded_device_is_gone_after_close():
     before = set(psutil.Process().children())
     driver = XlArray("sim", embedded=True, device=REAL_TIME)

@@ -72,7 +72,7 @@ def test_a_stall_in_real_time_loses_frames_and_says_how_many():
     with running(sample_rate_hz=1e5, n_snapshots=500) as device:
         client = device.client("iq")
         frames = [next_data(client)]
-        device.control.request("stall", seconds=0.4)
+        device.control.request("stall", seconds=0.5)
         while not frames[-1].header.lost.frames:
             frames.append(next_data(client).copy())
         accounted(frames)
