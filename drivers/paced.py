@@ -82,6 +82,7 @@ class Paced(Driver):
 
     def open(self) -> None:
         self._frames = self.open_frames()
+        self._next_descriptor_s = time.monotonic() + DESCRIPTOR_INTERVAL_S
         if self._resume_after is not None:
             self._frames = _after(self._frames, self._resume_after)
 

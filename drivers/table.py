@@ -148,9 +148,7 @@ class Table(Paced):
             )
             if bad and self.params.strict:
                 row, reason = next(iter(bad.items()))
-                raise DriverError(
-                    f"Table {self.name!r}: {path}: row {row}: {reason}; strict=false leaves such rows out"
-                )
+                raise DriverError(f"Table {self.name!r}: {path}: row {row}: {reason}; strict=false leaves it out")
             yield Frame(base.replace(kind="event", meta={"event": "file", "file": path.name}))
             if bad:
                 meta = {

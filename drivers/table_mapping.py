@@ -67,8 +67,10 @@ class FieldMap(Params, frozen=True):
                 raise ParamError(f"{who}: columns in axes {self.axes!r} need a shape")
         elif sorted(n for n in self.stored_names if n != FRAME_AXIS) != sorted(names):
             raise ParamError(
-                f"{who}: stored_axes {self.stored_axes!r} must be those of axes {self.axes!r}, and 'frame'"
+                f"{who}: stored_axes {self.stored_axes!r} are not those of axes {self.axes!r}, and 'frame'"
             )
+        if self.split is not None and (not names or self.columns is not None or FRAME_AXIS in self.stored_names):
+            raise ParamError(f"{who}: split cuts the last axis of an array without an axis 'frame' into frames")
         if (self.imag_key or self.imag_columns is not None) and not self.dtype.startswith("complex"):
             raise ParamError(f"{who}: an imaginary part needs a complex dtype, got {self.dtype!r}")
 
@@ -94,10 +96,9 @@ class NameTruth(Params, frozen=True):
             pattern = re.compile(self.pattern)
         except re.error as error:
             raise ParamError(f"{who}: {self.pattern!r} is no regular expression: {error}") from error
-        if not pattern.groupindex or set(pattern.groupindex) - {"x", "y", "z"}:
-            raise ParamError(
-                f"{who}: {self.pattern!r} must have groups named x, y or z, has {list(pattern.groupindex)}"
-            )
+        has = list(pattern.groupindex)
+        if not has or set(has) - {"x", "y", "z"}:
+            raise ParamError(f"{who}: {self.pattern!r} must have groups named x, y or z, has {has}")
         return pattern
 
 
