@@ -18,25 +18,25 @@ _TERM_S = 2.0
 
 
 class EmbeddedDevice:
-    """Runs ``python -m MODULE --parent PID --config FILE`` and reads one line of JSON from it.
+    """Runs ``python -m MODULE --parent PID --config -`` and reads one line of JSON from it.
 
     The module is named by text, so that a driver imports no device. The child asks the kernel to be killed when the
     thread that started it ends (``--parent``): keep that thread for as long as the device is wanted.
 
     Args:
         module: Python module to run.
-        params: Written to the configuration file, as JSON.
+        params: Written to its standard input, as JSON.
     """
 
     def __init__(self, module: str, params: Mapping[str, Any]) -> None:
         self._errors: IO[bytes] = tempfile.TemporaryFile()  # noqa: SIM115 - closed in close()
-        with tempfile.NamedTemporaryFile("w", suffix=".json", delete=False) as config:
-            json.dump(params, config)
-        self._config = config.name
-        command = [sys.executable, "-m", module, "--parent", str(os.getpid()), "--config", self._config]
+        command = [sys.executable, "-m", module, "--parent", str(os.getpid()), "--config", "-"]
         self._child = subprocess.Popen(
-            command, stdin=subprocess.DEVNULL, stdout=subprocess.PIPE, stderr=self._errors, env=one_thread(os.environ)
+            command, stdin=subprocess.PIPE, stdout=subprocess.PIPE, stderr=self._errors, env=one_thread(os.environ)
         )
+        assert self._child.stdin is not None
+        with contextlib.suppress(BrokenPipeError), self._child.stdin as config:  # it may have died; its status tells
+            config.write(json.dumps(params).encode())
 
     @property
     def status(self) -> int | None:
@@ -78,8 +78,6 @@ class EmbeddedDevice:
         if self._child.stdout is not None:
             self._child.stdout.close()
         self._errors.close()
-        with contextlib.suppress(FileNotFoundError):
-            os.unlink(self._config)
 
 
 def one_thread(environment: Mapping[str, str], names: Sequence[str] = ("OPENBLAS", "OMP", "MKL")) -> dict[str, str]:

@@ -55,7 +55,7 @@ class _Life:
     instance: str
     seq_base: int
     epoch_base: int
-    first: bool  # the one that was met when the driver opened
+    began_now: bool  # while this driver listened; else it runs since who knows when
     n_reconnects: int = 0
     started: bool = False
 
@@ -354,14 +354,15 @@ class XlArray(Driver):
         life = self._lives.get(instance)
         if life is None:
             first = not self._lives
+            began_now = not first or self._device is not None
             life = self._lives[instance] = _Life(
-                instance, 0 if first else self._top_seq + 1, 0 if first else self._top_epoch + 1, first
+                instance, self._top_seq + 1 if began_now else 0, 0 if first else self._top_epoch + 1, began_now
             )
             if not first:
                 self._count.reconnects += 1
         if life is not before:
             stream.life, stream.reconnects_of_life = life, 0
-            stream.next_seq = None if life.first else 0
+            stream.next_seq = 0 if life.began_now else None
         elif reconnected:
             stream.reconnects_of_life += 1
             if stream.reconnects_of_life > life.n_reconnects:
@@ -385,7 +386,7 @@ class XlArray(Driver):
 
     def _accounted(self, stream: _Stream, life: _Life, header: Header) -> Header:
         """Add to the header what went missing and the device did not report: what the connection lost."""
-        if life.first and stream.resumed is not None:
+        if not life.began_now and stream.resumed is not None:
             if header.seq <= stream.resumed:  # the device began anew as well
                 life.seq_base, stream.next_seq = stream.resumed + 1, 0
             else:

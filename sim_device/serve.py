@@ -77,7 +77,7 @@ def read_settings(config: str | None, settings: Sequence[str]) -> dict[str, Any]
     params: dict[str, Any] = {}
     if config is not None:
         try:
-            params = json.loads(Path(config).read_text())
+            params = json.loads(sys.stdin.read() if config == "-" else Path(config).read_text())
         except (OSError, ValueError) as error:
             raise ParamError(f"--config {config}: {error}") from error
         if not isinstance(params, dict):
@@ -119,7 +119,9 @@ def main(arguments: Sequence[str] | None = None) -> int:
     """Serve; return the exit status."""
     parser = argparse.ArgumentParser(prog="python -m sim_device.serve", description="The simulated array as a process.")
     parser.add_argument("settings", nargs="*", metavar="key=value", help="parameters, e.g. array.n=256 real_time=false")
-    parser.add_argument("--config", metavar="FILE", help="parameters as JSON; key=value settings go on top")
+    parser.add_argument(
+        "--config", metavar="FILE", help="parameters as JSON, - for standard input; key=value settings go on top"
+    )
     parser.add_argument("--endpoint", default=LOOPBACK, help="where frames are served (%(default)s)")
     parser.add_argument("--control", default=LOOPBACK, help="where control requests are answered (%(default)s)")
     parser.add_argument("--parent", type=int, metavar="PID", help="die when this parent process does")

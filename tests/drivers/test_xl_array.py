@@ -242,6 +242,7 @@ def test_a_driver_that_was_restarted_numbers_on_from_a_device_that_was_too():
     for port in ("iq", "truth"):
         assert [h.seq for h in headers(items, port)] == [1001, 1002, 1003, 1004, 1005]
         assert headers(items, port)[0].lost == NO_LOSS
+        assert all(h.seq > 1000 for h in headers(items, port, "descriptor"))
 
 
 def test_arrays_stay_valid_after_the_next_read(opened):
