@@ -147,11 +147,13 @@ class FileFields:
         dtype = np.dtype(mapped.dtype)
         if values.dtype.kind == "c" and dtype.kind != "c":
             raise DriverError(f"{where}: the file has {values.dtype}, expected real numbers for {mapped.dtype}")
-        scaled = values if mapped.scale == 1.0 else values * mapped.scale
-        good = np.isfinite(scaled)
-        if dtype.kind == "i":
-            limits = np.iinfo(dtype)
-            good &= (scaled == np.rint(scaled)) & (limits.min <= scaled) & (scaled < float(limits.max))
+        with np.errstate(over="ignore", invalid="ignore"):  # what does not fit is found below
+            scaled = values if mapped.scale == 1.0 else values * mapped.scale
+            if dtype.kind == "i":
+                limits = np.iinfo(dtype)
+                good = (scaled == np.rint(scaled)) & (limits.min <= scaled) & (scaled < float(limits.max))
+            else:
+                good = np.isfinite(scaled.astype(dtype))
         if good.all():
             return scaled.astype(dtype)
         worst = scaled[~good].reshape(-1)[0]

@@ -246,6 +246,14 @@ def test_frames_that_are_not_finite_are_left_out(tmp_path):
     assert events_of(table(tmp_path / "a.npz", fields=CHANNEL))[1]["rows"] == [3]
 
 
+def test_values_beyond_their_type_are_left_out(tmp_path):
+    np.savez(tmp_path / "a.npz", x=np.array([1e300, 2.0]), n=np.array([1.0, 2**40]))
+    for fields, row in (({"x": {"key": "x", "dtype": "float32"}}, 1), ({"x": {"key": "n", "dtype": "int32"}}, 2)):
+        (frame,) = data_of(table(tmp_path / "a.npz", fields=fields))
+        assert frame.header.meta["row"] == 3 - row
+        assert events_of(table(tmp_path / "a.npz", fields=fields))[1]["rows"] == [row]
+
+
 def test_objects_are_never_unpickled(tmp_path):
     np.save(tmp_path / "a.npy", np.array([{"a": 1}]), allow_pickle=True)
     with pytest.raises(DriverError, match="holds Python objects, which are not loaded"):
