@@ -55,6 +55,12 @@ def pose_record(frame: Frame) -> dict[str, Any]:
     return {**_record_header(frame.header), "pose": {k: _known(v) for k, v in pose.items()}}
 
 
+def frame_record(frame: Frame) -> dict[str, Any]:
+    """What any frame is: its stream, and dtype, axes and shape of its arrays."""
+    arrays = {s.name: {"dtype": s.dtype, "axes": s.axes, "shape": s.shape} for s in frame.header.arrays}
+    return {**_record_header(frame.header), "stream": frame.header.stream, "arrays": arrays}
+
+
 class TruthJoin:
     """Brings frames and their truth together, which come in any order; frames go out in theirs."""
 

@@ -1,0 +1,142 @@
+"""``hil top``: what a running graph does, drawn anew twice a second."""
+
+from __future__ import annotations
+
+import sys
+import time
+from collections.abc import Mapping
+from typing import TYPE_CHECKING, Annotated, Any
+
+import typer
+
+from hil.cli.guard import Verbose, guarded
+
+if TYPE_CHECKING:
+    from rich.console import Group
+
+
+@guarded
+def top(
+    address: Annotated[
+        str | None, typer.Argument(metavar="ADDR", help="Control address, name or process; absent: what runs here.")
+    ] = None,
+    once: Annotated[bool, typer.Option("--once", help="Once, then end.")] = False,
+    as_json: Annotated[bool, typer.Option("--json", help="One JSON object each time.")] = False,
+    interval_s: Annotated[float, typer.Option("--interval", min=0.05, metavar="SECONDS")] = 0.5,
+    verbose: Verbose = 0,
+) -> None:
+    """Watch frames, rates, drops, queues and latencies of every block and edge of a running graph.
+
+    \b
+    [cyan]hil top[/cyan]
+    [cyan]hil top --once --json | jq .drops[/cyan]
+    """
+    from hil.cli.find import find_control
+    from hil.cli.output import write_json
+    from hil.runtime.control import ControlClient
+
+    with ControlClient(find_control(address)) as client:
+        before = _Sample(client.request("stats"))
+        if not once and not as_json and sys.stdout.isatty():
+            _watch(client, before, interval_s)
+            return
+        while True:
+            if once and not as_json:
+                time.sleep(interval_s)  # rates need two looks
+                before, sample = _Sample(client.request("stats")), before
+                _print(before, sample)
+                return
+            write_json(before.stats) if as_json else _print(before, None)
+            if once:
+                return
+            time.sleep(interval_s)
+            before = _Sample(client.request("stats"))
+
+
+class _Sample:
+    """Statistics, and when they were taken."""
+
+    def __init__(self, stats: dict[str, Any]) -> None:
+        self.stats = stats
+        self.at_s = time.monotonic()
+
+    def rate(self, before: _Sample | None, group: str, name: str, key: str) -> float | None:
+        if before is None or name not in before.stats.get(group, {}) or self.at_s <= before.at_s:
+            return None
+        step: float = self.stats[group][name][key] - before.stats[group][name][key]
+        return max(step, 0) / (self.at_s - before.at_s)
+
+
+def _watch(client: Any, before: _Sample, interval_s: float) -> None:
+    """Until the graph ends, or Ctrl-C."""
+    from rich.live import Live
+
+    from hil.errors import ControlError
+
+    with Live(_render(before, None), auto_refresh=False, screen=True) as live:
+        try:
+            while True:
+                time.sleep(interval_s)
+                try:
+                    sample = _Sample(client.request("stats"))
+                except ControlError:
+                    break  # it has ended
+                live.update(_render(sample, before), refresh=True)
+                before = sample
+        except KeyboardInterrupt:
+            return
+    _print(before, None)
+
+
+def _print(sample: _Sample, before: _Sample | None) -> None:
+    from rich.console import Console
+
+    width = None if sys.stdout.isatty() else 140
+    Console(file=sys.stdout, highlight=False, width=width).print(_render(sample, before))
+
+
+def _render(sample: _Sample, before: _Sample | None) -> Group:
+    from rich.console import Group
+    from rich.markup import escape
+    from rich.table import Table
+
+    stats = sample.stats
+    if "nodes" not in stats:  # a device, which counts in its own words
+        table = Table(box=None, pad_edge=False, show_header=False)
+        for name, value in stats.items():
+            table.add_row(name, escape(str(value)))
+        return Group(table)
+    nodes = Table(box=None, pad_edge=False, header_style="cyan")
+    for heading in ("node", "frames", "per s", "p50 ms", "p99 ms", "age p50", "age p99", "skipped", "says"):
+        nodes.add_column(heading, justify="left" if heading in ("node", "says") else "right")
+    for name, node in stats["nodes"].items():
+        times = stats["latency"][name]
+        count = "frames_out" if node["frames_out"] else "frames_in"
+        says = ", ".join(f"{k} {_short(v)}" for k, v in node["stats"].items() if isinstance(v, int | float))
+        service, age = times["service"], times["age"]
+        cells = [service.get("p50_ms"), service.get("p99_ms"), age.get("p50_ms"), age.get("p99_ms")]
+        rate = _short(sample.rate(before, "nodes", name, count))
+        nodes.add_row(name, str(node[count]), rate, *map(_short, cells), str(node["skipped"]), escape(says[:60]))
+    edges = Table(box=None, pad_edge=False, header_style="cyan")
+    for heading in ("edge", "frames", "MB/s", "waiting", "dropped", "lost in flight", "blocked ms"):
+        edges.add_column(heading, justify="left" if heading == "edge" else "right")
+    for label, edge in stats["edges"].items():
+        if " -> tap-" in label:
+            continue
+        rate_b = sample.rate(before, "edges", label, "bytes")
+        waiting = f"{edge['depth']}/{edge['capacity']}"
+        drops = str(edge["dropped"]), str(edge["lost_in_flight"])
+        megabytes = None if rate_b is None else rate_b / 1e6
+        edges.add_row(label, str(edge["frames"]), _short(megabytes), waiting, *drops, _short(edge["blocked_ms"]))
+    drops_text = ", ".join(f"{cause} {n}" for cause, n in stats["drops"].items()) or "none"
+    return Group(f"[bold]{escape(stats['graph'])}[/bold]   drops: {drops_text}", nodes, "", edges, *_events(stats))
+
+
+def _events(stats: Mapping[str, Any]) -> list[str]:
+    return [f"event: {e['event']} {e['worker']} {e.get('reason', '')}" for e in stats["events"][-5:]]
+
+
+def _short(value: float | None) -> str:
+    if value is None:
+        return "-"
+    return str(value) if isinstance(value, int) else f"{value:.3g}" if abs(value) < 1000 else f"{value:.0f}"

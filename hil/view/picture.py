@@ -1,0 +1,234 @@
+"""A picture of a run: tracks on the plan, the last spectrum, errors over time."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import numpy.typing as npt
+from scipy.optimize import linear_sum_assignment
+
+from hil.array import fraunhofer_distance, fresnel_distance
+from hil.errors import RunError
+from hil.view.history import History, Points
+from hil.wavefront import wavelength_m
+
+F64 = npt.NDArray[np.float64]
+
+#: Colours of tracks: distinct for the colour-blind (Okabe and Ito), readable on white.
+_COLOURS = ("#0072B2", "#D55E00", "#009E73", "#CC79A7", "#E69F00", "#56B4E9")
+_TRUTH = "#222222"
+_FAINT = "#9aa0a6"
+_DPI = 110
+_SUFFIXES = (".png", ".svg", ".pdf")
+
+
+def check_can_draw(path: Path) -> None:
+    """Say at once what would only come out after the run.
+
+    Raises:
+        RunError: matplotlib is missing, the suffix names no kind of picture, or the folder is not there.
+    """
+    try:
+        import matplotlib  # noqa: F401
+    except ImportError as error:
+        raise RunError("pictures need the package matplotlib: pip install 'hil-receiver[plot]'") from error
+    if path.suffix not in _SUFFIXES:
+        raise RunError(f"{path}: expected a picture's name, which ends in {', '.join(_SUFFIXES)}")
+    if not path.absolute().parent.is_dir():
+        raise RunError(f"{path}: there is no folder {path.absolute().parent}")
+
+
+def draw_picture(history: History, path: Path, title: str) -> None:
+    """Draw ``history`` into ``path``; the suffix says how.
+
+    Raises:
+        RunError: The file cannot be written.
+    """
+    from matplotlib.figure import Figure
+
+    figure = Figure(figsize=(11.5, 6.4), dpi=_DPI, layout="constrained")
+    grid = figure.add_gridspec(2, 2, width_ratios=(1.12, 1))
+    colours = _track_colours(history.positions)
+    _draw_plan(figure.add_subplot(grid[:, 0]), history, colours)
+    _draw_spectrum(figure, figure.add_subplot(grid[0, 1]), history)
+    _draw_errors(figure.add_subplot(grid[1, 1]), history)
+    figure.suptitle(_heading(history, title), x=0.01, ha="left", fontsize=12.5, fontweight="bold")
+    try:
+        figure.savefig(path)
+    except OSError as error:
+        raise RunError(f"cannot write the picture {path}: {error.strerror or error}") from error
+
+
+def errors_over_time(points: Iterable[Points], truth: Iterable[Points]) -> tuple[F64, F64]:
+    """Time since the first truth and root mean square distance of each frame that has the truth of the same time.
+
+    Estimates and sources are paired for the least sum of squares; a frame without an estimate has no error here: what
+    was missed is counted in the run's summary.
+
+    Returns:
+        Seconds ``[frame]`` (frame numbers, where frames carry no time) and metres ``[frame]``.
+    """
+    true = {t.key: t.position_m for t in truth}
+    if not true:
+        return np.empty(0), np.empty(0)
+    start = min(key[1] for key in true)
+    times, errors = [], []
+    for point in points:
+        if point.key in true and len(point.position_m) and len(true[point.key]):
+            squared = ((point.position_m[:, None] - true[point.key][None]) ** 2).sum(-1)
+            times.append(point.key[1] - start)
+            errors.append(np.sqrt(squared[linear_sum_assignment(squared)].mean()))
+    return np.array(times) / 1e9, np.array(errors)
+
+
+def _heading(history: History, title: str) -> str:
+    if history.array is None:
+        return title
+    words = f"{title}: {history.array.n_elements} elements"
+    return words if history.frequency_hz is None else f"{words}, {history.frequency_hz / 1e9:g} GHz"
+
+
+def _track_colours(positions: Iterable[Points]) -> dict[int, str]:
+    ids = dict.fromkeys(int(i) for p in positions if p.id is not None for i in p.id)
+    return {i: _COLOURS[n % len(_COLOURS)] for n, i in enumerate(ids)}
+
+
+def _by_source(points: Iterable[Points]) -> dict[int, F64]:
+    """The way of each source or track, ``[frame, xyz]``, by id."""
+    ways: dict[int, list[F64]] = {}
+    for p in points:
+        if p.id is not None:
+            for i, position in zip(p.id.tolist(), p.position_m, strict=True):
+                ways.setdefault(i, []).append(position)
+    return {i: np.array(way) for i, way in ways.items()}
+
+
+def _draw_plan(axes: Any, history: History, colours: dict[int, str]) -> None:
+    found = [p.position_m for p in history.estimates if len(p.position_m)]
+    if found:
+        x, y, _ = np.concatenate(found).T
+        axes.plot(x, y, ".", ms=2.2, color=_FAINT, alpha=0.45, mew=0, label="single frames", zorder=1, rasterized=True)
+    for i, way in _by_source(history.positions).items():
+        axes.plot(way[:, 0], way[:, 1], color=colours[i], lw=2.4, label=f"track {i}", zorder=3, solid_capstyle="round")
+        axes.plot(*way[-1, :2], "o", ms=7, color=colours[i], mec="white", mew=1.2, zorder=5)
+    for n, way in enumerate(_by_source(history.truth).values()):
+        label = "truth" if n == 0 else None
+        axes.plot(way[:, 0], way[:, 1], color=_TRUTH, lw=0.8, ls=(0, (4, 3)), label=label, zorder=4)
+    if history.array is not None:
+        element = history.array.to_world(history.array.position_m)
+        axes.plot(element[:, 0], element[:, 1], color=_TRUTH, lw=4, solid_capstyle="butt", zorder=6, label="array")
+        _draw_limits(axes, history)
+    _frame_axes(axes, "Plan", "x / m", "y / m")
+    axes.set_aspect("equal", adjustable="datalim")
+    if axes.get_legend_handles_labels()[0]:
+        legend = axes.legend(loc="lower right", fontsize=8.5, frameon=True, framealpha=0.9, edgecolor="none")
+        for handle in legend.legend_handles:
+            handle.set_alpha(1)
+
+
+def _draw_limits(axes: Any, history: History) -> None:
+    """Arcs at the edges of the near field, in front of an array that has one."""
+    array = history.array
+    assert array is not None
+    if history.frequency_hz is None or array.aperture_m == 0:
+        return
+    wavelength = wavelength_m(history.frequency_hz)
+    limits = (
+        (fresnel_distance(array.aperture_m, wavelength), "Fresnel"),
+        (fraunhofer_distance(array.aperture_m, wavelength) / 2, "half Fraunhofer"),
+    )
+    shown = [p.position_m for p in (*history.positions, *history.truth) if len(p.position_m)]
+    reach_m = 1.3 * max((np.linalg.norm(p - array.origin_m, axis=-1).max() for p in shown), default=0.0)
+    azimuth = np.radians(np.linspace(-60, 60, 181))
+    for distance_m, name in limits:
+        if distance_m > reach_m:
+            continue
+        own = distance_m * np.stack([np.sin(azimuth), np.cos(azimuth), np.zeros_like(azimuth)], axis=-1)
+        arc = array.to_world(own)
+        axes.plot(arc[:, 0], arc[:, 1], color=_FAINT, lw=0.8, ls=":", zorder=0)
+        axes.annotate(
+            f"{name} {distance_m:.3g} m",
+            arc[90, :2],
+            xytext=(0, 3),
+            textcoords="offset points",
+            ha="center",
+            fontsize=7.5,
+            color=_FAINT,
+        )
+
+
+def _draw_spectrum(figure: Any, axes: Any, history: History) -> None:
+    if history.spectrum is None:
+        axes.set_axis_off()
+        axes.text(0.5, 0.5, "no spectrum in this run", ha="center", va="center", color=_FAINT, transform=axes.transAxes)
+        return
+    key, arrays = history.spectrum
+    spectrum, azimuth, range_m = arrays["spectrum_db"], np.degrees(arrays["azimuth_rad"]), arrays["range_m"]
+    spectrum = spectrum - spectrum.max()
+    if len(range_m) == 1:
+        axes.plot(azimuth, spectrum[:, 0], color=_COLOURS[0], lw=1.2)
+        _frame_axes(axes, "Spectrum of the last frame", "azimuth / °", "dB")
+        return
+    finite = np.isfinite(range_m)
+    inverse = np.where(finite, 1 / np.where(finite, range_m, 1.0), 0.0)
+    mesh = axes.pcolormesh(
+        azimuth, inverse, spectrum.T, cmap="magma", vmin=max(-40.0, float(spectrum.min())), vmax=0, shading="nearest",
+        rasterized=True,
+    )  # fmt: skip
+    figure.colorbar(mesh, ax=axes, label="dB", pad=0.01, fraction=0.05)
+    _label_inverse_range(axes, float(inverse.max()))
+    truth = next((t.position_m for t in reversed(history.truth) if t.key == key), None)
+    if truth is not None and history.array is not None:
+        x, y, z = history.array.from_world(truth).T
+        axes.plot(
+            np.degrees(np.arctan2(x, y)), 1 / np.sqrt(x * x + y * y + z * z), "o", ms=13, mfc="none", mec="white",
+            mew=1.3, label="truth",
+        )  # fmt: skip
+        axes.legend(loc="upper right", fontsize=8, framealpha=0.35, labelcolor="white", facecolor="black")
+    _frame_axes(axes, "Spectrum of the last frame", "azimuth / °", "range / m", grid=False)
+
+
+def _label_inverse_range(axes: Any, most: float) -> None:
+    """Ranges at a scale that is even in inverse range, as the wavefront tells it."""
+    nice = [r for r in (1, 2, 3, 5, 7, 10, 15, 20, 30, 60, 100, 200, 500, 1000) if 1 / r <= most]
+    kept: list[float] = []
+    for r in nice:
+        if not kept or abs(1 / r - 1 / kept[-1]) > most / 12:
+            kept.append(r)
+    axes.set_yticks([*(1 / r for r in kept), 0.0], [*(f"{r:g}" for r in kept), "∞"])
+    axes.set_ylim(0, most)
+
+
+def _draw_errors(axes: Any, history: History) -> None:
+    drawn = 0
+    for points, label, style in (
+        (history.estimates, "single frames", {"ls": "", "marker": ".", "ms": 2.5, "color": _FAINT, "alpha": 0.8}),
+        (history.positions, "tracks", {"lw": 1.4, "color": _COLOURS[0]}),
+    ):
+        times, errors = errors_over_time(points, history.truth)
+        if len(errors):
+            axes.semilogy(times, np.maximum(errors, 1e-6), label=f"{label}, RMS {_rms(errors):.3f} m", **style)
+            drawn += 1
+    if not drawn:
+        axes.set_axis_off()
+        axes.text(0.5, 0.5, "no truth in this run", ha="center", va="center", color=_FAINT, transform=axes.transAxes)
+        return
+    _frame_axes(axes, "Position error", "time / s", "m")
+    axes.legend(loc="upper right", fontsize=8.5, frameon=True, framealpha=0.9, edgecolor="none")
+
+
+def _rms(values: F64) -> float:
+    return float(np.sqrt(np.mean(values**2)))
+
+
+def _frame_axes(axes: Any, title: str, xlabel: str, ylabel: str, *, grid: bool = True) -> None:
+    axes.set_title(title, loc="left", fontsize=10.5)
+    axes.set_xlabel(xlabel)
+    axes.set_ylabel(ylabel)
+    axes.spines[["top", "right"]].set_visible(False)
+    if grid:
+        axes.grid(True, color="#e8eaed", lw=0.6)
+        axes.set_axisbelow(True)
