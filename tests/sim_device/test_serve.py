@@ -11,6 +11,7 @@ import pytest
 
 from hil.errors import ControlError, RunError
 from hil.frame import NO_LOSS
+from hil.runtime.tcp import FrameClient
 from sim_device.device import XlArrayDevice
 from sim_device.server import DeviceServer
 from tests.sim_device.running import frames_until_end, next_data, running
@@ -55,6 +56,17 @@ def test_without_a_client_the_time_of_a_device_that_runs_free_stands_still():
         assert device.control.request("stats")["seq"] == 0
         client = device.client("iq")
         assert next_data(client).header.seq == 0
+
+
+def test_a_client_that_vanishes_does_not_hold_the_device():
+    with running(real_time=False, autostart=True, queue_frames=2) as device:
+        gone = FrameClient(device.server.frames.endpoint, streams=["iq"])
+        next_data(gone)
+        gone.socket.close(0)  # without a word, as of a process that is killed
+        other = device.client("iq")
+        assert next_data(other).header.lost == NO_LOSS
+        for _ in range(10):
+            next_data(other)
 
 
 def test_real_time_frames_carry_utc_and_keep_their_distance():
