@@ -2,12 +2,15 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterator
 from typing import Literal
 
 from hil.errors import RecordingError
 from hil.wire import Buffer
 
 Compression = Literal["none", "lz4", "zstd"]
+
+_PIECE_BYTES = 1 << 20
 
 
 def compress(data: Buffer, method: Compression) -> Buffer:
@@ -32,25 +35,13 @@ def compress(data: Buffer, method: Compression) -> Buffer:
 
 
 def decompress(data: bytes, method: str, size: int) -> bytes:
-    """Return the ``size`` bytes that ``data`` unpacks to, never more whatever ``data`` says.
+    """Return the ``size`` bytes that ``data`` unpacks to; memory is taken as they come, not as ``size`` says.
 
     Raises:
         RecordingError: Not this method's data, or another size.
     """
     try:
-        if method == "":
-            unpacked = data
-        elif method == "lz4":
-            import lz4.frame
-
-            unpacked = lz4.frame.LZ4FrameDecompressor().decompress(data, max_length=size + 1)
-        elif method == "zstd":
-            import zstandard
-
-            with zstandard.ZstdDecompressor(max_window_size=1 << 27).stream_reader(data) as reader:
-                unpacked = reader.read(size + 1)
-        else:
-            raise RecordingError(f"compression {method!r} is not known, only lz4 and zstd")
+        unpacked = b"".join(_pieces(data, method, size))
     except ImportError as error:
         raise RecordingError(_missing(method)) from error
     except (RuntimeError, ValueError, EOFError, MemoryError, _zstd_error()) as error:
@@ -58,6 +49,33 @@ def decompress(data: bytes, method: str, size: int) -> bytes:
     if len(unpacked) != size:
         raise RecordingError(f"{method or 'uncompressed'} data: expected {size} bytes, got {len(unpacked)}")
     return unpacked
+
+
+def _pieces(data: bytes, method: str, size: int) -> Iterator[bytes]:
+    """Unpack ``data`` until it ends or is longer than ``size``."""
+    if method == "":
+        yield data
+    elif method == "lz4":
+        import lz4.frame
+
+        decompressor = lz4.frame.LZ4FrameDecompressor()
+        given, done = data, 0
+        while done <= size and not decompressor.eof:
+            piece = decompressor.decompress(given, max_length=_PIECE_BYTES)
+            if not piece and not decompressor.eof:
+                return  # cut off
+            given, done = b"", done + len(piece)
+            yield piece
+    elif method == "zstd":
+        import zstandard
+
+        done = 0
+        with zstandard.ZstdDecompressor(max_window_size=1 << 27).stream_reader(data) as reader:
+            while done <= size and (piece := reader.read(_PIECE_BYTES)):
+                done += len(piece)
+                yield piece
+    else:
+        raise RecordingError(f"compression {method[:20]!r} is not known, only lz4 and zstd")
 
 
 def _zstd_error() -> type[Exception]:

@@ -1,6 +1,7 @@
 """MCAP recordings: written, read by others, cut anywhere, gone on with, damaged."""
 
 import logging
+import tracemalloc
 from pathlib import Path
 
 import numpy as np
@@ -12,7 +13,8 @@ from mcap.writer import Writer as OtherWriter
 
 from hil.errors import HilError, RecordingError
 from hil.record import open_recording, open_writer
-from hil.record.packing import unpack_frame
+from hil.record.compression import compress, decompress
+from hil.record.packing import pack_parts, unpack_frame
 from hil.wire import encode
 from tests.hil.record.streams import iq, same, session
 
@@ -76,8 +78,6 @@ def test_another_reader_reads_it(tmp_path, compression):
 @pytest.mark.parametrize("compression", list(CompressionType))
 def test_what_another_writer_wrote_is_read(tmp_path, chunked, compression):
     frames = session()
-    from hil.record.packing import pack_parts
-
     with (tmp_path / "a.mcap").open("wb") as file:
         writer = OtherWriter(file, chunk_size=2048, compression=compression, use_chunking=chunked)
         writer.start()
@@ -158,6 +158,25 @@ def test_damaged_chunk_is_left_out_and_named(tmp_path):
     assert any("checksum" in p or "damaged" in p for p in recording.problems)
     left = iter(frames)
     assert all(any(same(f, g) for g in left) for f in came), "the others, in order"
+
+
+@pytest.mark.parametrize("method", ["lz4", "zstd"])
+def test_unpacked_size_that_lies_takes_no_memory(method):
+    data = bytes(compress(b"a" * 5_000_000, method))
+    assert decompress(data, method, 5_000_000) == b"a" * 5_000_000
+    for size, message in ((2 << 30, "got 5000000"), (1000, "expected 1000 bytes, got 1048576"), (0, "expected 0")):
+        tracemalloc.start()
+        with pytest.raises(RecordingError, match=message):
+            decompress(data, method, size)
+        peak = tracemalloc.get_traced_memory()[1]
+        tracemalloc.stop()
+        assert peak < 16 << 20
+    with pytest.raises(RecordingError, match=f"not {method} data|expected 10 bytes"):
+        decompress(b"0123456789", method, 10)
+    with pytest.raises(RecordingError):
+        decompress(data[:-9], method, 5_000_000)
+    with pytest.raises(RecordingError, match="compression 'gz' is not known"):
+        decompress(b"", "gz", 0)
 
 
 def test_refusals(tmp_path):
