@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from typing import Annotated, ClassVar
+from typing import Annotated, Any, ClassVar
 
 import numpy as np
 from msgspec import Meta
@@ -18,10 +18,22 @@ class SigmfReplayParams(ReplayParams, frozen=True):
 
 
 class SigmfReplay(Replay):
-    """Samples as complex64, full scale 1, ``[sensor, snapshot]``; integers are divided by their full scale."""
+    """Samples as complex64, full scale 1, ``[sensor, snapshot]``; integers are divided by their full scale.
+
+    The file is looked into when the driver is made: it has an output ``truth`` only where the recording has.
+
+    Raises:
+        DriverError: The file cannot be read.
+    """
 
     params: SigmfReplayParams
     outputs: ClassVar = {"iq": port_of(IQ), "truth": port_of(TRUTH)}
+
+    def __init__(self, name: str | None = None, /, **params: Any) -> None:
+        super().__init__(name, **params)
+        with self.open_recording() as recording:
+            if not any(stream.rsplit(".", 1)[-1] == self.params.truth for stream in recording.streams()):
+                self.outputs = {"iq": port_of(IQ)}  # type: ignore[misc]
 
     def port_of(self, header: Header) -> str | None:
         if header.stream.rsplit(".", 1)[-1] == self.params.truth:

@@ -16,7 +16,7 @@ from hil.frame import NO_LOSS, Frame, Header
 from hil.params import Count, Params
 from hil.port import Port
 from hil.record.compression import Compression
-from hil.record.writer import Existing, RecordingWriter, open_writer
+from hil.record.writer import Existing, RecordingWriter, StreamRefused, open_writer
 
 log = logging.getLogger(__name__)
 
@@ -61,7 +61,8 @@ class Recorder(Block):
         self._writer: RecordingWriter | None = None
         self._resumed = False
         self._failure: str | None = None
-        self._told = False
+        self._untold: list[Frame] = []
+        self.refused: dict[str, int] = {}
         self._path: Path | None = None
         self._stop: threading.Event | None = None
         self._flusher: threading.Thread | None = None
@@ -106,6 +107,8 @@ class Recorder(Block):
                     if self._failure is None:
                         writer.write(frame)
                         self._count(writer)
+                except StreamRefused as error:
+                    self._refuse(frame.header, str(error))
                 except (OSError, RecordingError) as error:
                     self._fail(error)
         return self._tell()
@@ -120,11 +123,13 @@ class Recorder(Block):
     def stats(self) -> dict[str, Any]:
         writer = self._writer
         since_s = None if writer is None else writer.oldest_unflushed_s
+        n_refused = sum(self.refused.values())
         return {
             "path": self.params.path,
             "frames": self.n_frames,
             "bytes": self.n_bytes,
-            "lost": self._n_came - self.n_frames if self._failure is not None else 0,
+            "lost": self._n_came - n_refused - self.n_frames if self._failure is not None else 0,
+            "refused": n_refused,
             "lost_before": self.n_lost_before,
             "unflushed": 0 if writer is None else writer.n_unflushed,
             "unflushed_age_s": 0.0 if since_s is None else time.monotonic() - since_s,
@@ -160,6 +165,7 @@ class Recorder(Block):
         log.error("%s: recording to %s stopped: %s", self.name, self.params.path, reason)
         writer, self._writer = self._writer, None
         if writer is None:
+            self._say("recording_stopped", reason=reason, frames=0, bytes=0)
             return
         try:
             writer.close(discard=isinstance(error, OSError))
@@ -167,25 +173,26 @@ class Recorder(Block):
             log.error("%s: closing %s: %s", self.name, self.params.path, closing)
         self._count(writer)
         self.n_frames -= writer.n_unflushed
+        self._say("recording_stopped", reason=reason, frames=self.n_frames, bytes=self.n_bytes)
 
     def _count(self, writer: RecordingWriter) -> None:
         self.n_frames, self.n_bytes = self._n_in_other_files + writer.n_frames, writer.n_bytes
 
+    def _refuse(self, header: Header, reason: str) -> None:
+        """Leave out a stream that the format has no place for; say so once."""
+        if header.stream not in self.refused:
+            log.warning("%s: %s", self.name, reason)
+            self._say("stream_not_recorded", stream=header.stream, reason=reason)
+        self.refused[header.stream] = self.refused.get(header.stream, 0) + 1
+
+    def _say(self, event: str, **values: Any) -> None:
+        meta = {"event": event, "path": self.params.path, **values}
+        changes = {"stream": f"{self.name}.events", "kind": "event", "arrays": (), "lost": NO_LOSS, "meta": meta}
+        self._untold.append(Frame(self.header.replace(**changes)))
+
     def _tell(self) -> list[tuple[str, Frame]]:
-        if self._failure is None or self._told:
-            return []
-        self._told = True
-        meta = {
-            "event": "recording_stopped",
-            "reason": self._failure,
-            "path": self.params.path,
-            "frames": self.n_frames,
-            "bytes": self.n_bytes,
-        }
-        header: Header = self.header.replace(
-            stream=f"{self.name}.events", kind="event", arrays=(), lost=NO_LOSS, meta=meta
-        )
-        return [("events", Frame(header))]
+        told, self._untold = self._untold, []
+        return [("events", frame) for frame in told]
 
     def _end(self) -> None:
         if self._stop is not None and self._flusher is not None:
@@ -202,4 +209,6 @@ class Recorder(Block):
             log.error("%s: the end of %s could not be written: %s", self.name, self.params.path, self._failure)
         self._count(writer)
         self.n_frames -= writer.n_unflushed
+        if self._failure is not None:
+            self._say("recording_stopped", reason=self._failure, frames=self.n_frames, bytes=self.n_bytes)
         self._n_in_other_files = self.n_frames

@@ -18,6 +18,7 @@ import numpy as np
 
 from hil.errors import RecordingError, WireError
 from hil.frame import NO_LOSS, AnyArray, ArraySpec, Frame, Header
+from hil.record.writer import StreamRefused
 from hil.wire import Limits, decode_header, encode_header
 
 VERSION = "1.2.0"
@@ -59,11 +60,19 @@ def header_after(first: Header, n_frames: int) -> Header:
         return first
     n_samples = n_frames * first.arrays[0].shape[1]
     changes: dict[str, Any] = {"seq": first.seq + n_frames, "lost": NO_LOSS, "host_time_ns": None}
-    if first.sample_start is not None:
-        changes["sample_start"] = first.sample_start + n_samples
+    start = first.sample_start
+    if start is not None:
+        changes["sample_start"] = start + n_samples
     if first.time_ns is not None and first.sample_rate_hz is not None:
-        changes["time_ns"] = first.time_ns + round(n_samples / first.sample_rate_hz * 1e9)
+        # Rounded down from sample 0 on, as a device does that counts its samples
+        before, after = (_ns(n, first.sample_rate_hz) for n in (start or 0, (start or 0) + n_samples))
+        changes["time_ns"] = first.time_ns + after - before
     return first.replace(**changes)
+
+
+def _ns(n_samples: int, rate_hz: float) -> int:
+    numerator, denominator = rate_hz.as_integer_ratio()
+    return n_samples * 10**9 * denominator // numerator
 
 
 def plain_header(header: Header) -> dict[str, Any]:
@@ -91,11 +100,11 @@ def plain_arrays(frame: Frame) -> list[Any]:
     """The values of each array of ``frame``, in the order of its header.
 
     Raises:
-        RecordingError: Too many, or complex.
+        StreamRefused: Too many, or complex.
     """
     n_values = sum(a.size for a in frame.arrays.values())
     if n_values > MAX_ANNOTATION_VALUES or any(a.dtype.kind == "c" for a in frame.arrays.values()):
-        raise RecordingError(
+        raise StreamRefused(
             f"stream {frame.header.stream!r} ({'; '.join(map(str, frame.header.arrays))}) does not fit beside the "
             f"samples of a SigMF recording, which takes up to {MAX_ANNOTATION_VALUES} real values: record to .mcap"
         )

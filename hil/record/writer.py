@@ -13,6 +13,10 @@ from hil.record.compression import Compression
 Existing = Literal["refuse", "overwrite", "append"]
 
 
+class StreamRefused(RecordingError):
+    """A stream that the format has no place for, beside others that it has."""
+
+
 class RecordingWriter(Protocol):
     """Writes frames to a file while they come.
 
@@ -35,7 +39,8 @@ class RecordingWriter(Protocol):
 
         Raises:
             OSError: The file cannot take it. What was flushed before stays readable.
-            RecordingError: The format cannot hold it.
+            StreamRefused: The format has no place for this stream; others may follow.
+            RecordingError: The format cannot go on after it.
         """
 
     def flush(self, *, sync: bool = False) -> None:

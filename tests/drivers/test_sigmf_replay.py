@@ -39,7 +39,9 @@ def test_iq_and_truth_come_through_the_ports_of_a_device(tmp_path):
 def test_integers_become_full_scale_1(tmp_path):
     pairs = np.array([[[16384, -32768], [1, 0]]], np.int16)
     record(tmp_path / "a.sigmf-meta", [Frame.of(header(0, 2), raw=(pairs, "sensor snapshot iq", ""))])
-    ((_, frame),) = run(SigmfReplay("replay", path=str(tmp_path / "a.sigmf-meta")))
+    driver = SigmfReplay("replay", path=str(tmp_path / "a.sigmf-meta"))
+    assert list(driver.outputs) == ["iq"]
+    ((_, frame),) = run(driver)
     assert np.array_equal(frame["iq"], np.array([[0.5 - 1j, 2**-15]], np.complex64))
 
 
@@ -57,4 +59,4 @@ def test_recording_made_elsewhere_gets_the_array_that_is_given(tmp_path):
 
 def test_missing_file(tmp_path):
     with pytest.raises(DriverError, match=r"SigmfReplay 'replay': cannot read .*none\.sigmf-meta"):
-        SigmfReplay("replay", path=str(tmp_path / "none.sigmf-meta")).open()
+        SigmfReplay("replay", path=str(tmp_path / "none.sigmf-meta"))

@@ -11,6 +11,7 @@ import sys
 import textwrap
 import time
 
+import numpy as np
 import pytest
 
 from hil.errors import ParamError, RecordingError
@@ -182,6 +183,20 @@ def test_what_the_format_cannot_hold_stops_the_recording(tmp_path):
     assert "is of one kind" in stopped(block.feed("in0", iq(1, n_sensors=3)))["reason"]
     block.finish()
     assert [f.header.seq for f in frames_of(tmp_path / "a.sigmf-meta")] == [0]
+
+
+def test_stream_that_the_format_has_no_place_for_is_left_out_and_told_once(tmp_path):
+    block = recorder(tmp_path / "a.sigmf-meta", n_inputs=2)
+    block.feed("in0", iq(0))
+    big = Frame.of(header(0, stream="m.spectrum"), s=(np.zeros((70, 70)), "azimuth range", "dB"))
+    meta = stopped(block.feed("in1", big))
+    assert (meta["event"], meta["stream"]) == ("stream_not_recorded", "m.spectrum")
+    assert "record to .mcap" in meta["reason"]
+    assert block.feed("in1", big) == []
+    assert block.feed("in0", iq(1)) == []
+    assert block.finish() == []
+    assert [f.header.seq for f in frames_of(tmp_path / "a.sigmf-meta")] == [0, 1]
+    assert (block.stats()["refused"], block.stats()["lost"], block.stats()["stopped"]) == (2, 0, None)
 
 
 def test_existing_file_is_refused_unless_told(tmp_path):

@@ -66,7 +66,7 @@ def test_the_sigmf_package_finds_it_valid_and_reads_the_samples(tmp_path):
 
 
 def test_frames_that_follow_share_a_segment_also_where_times_are_rounded(tmp_path):
-    frames = [iq(n, sample_rate_hz=30.72e6, time_ns=1000 + round(n * 16 / 30.72e6 * 1e9)) for n in range(50)]
+    frames = [iq(n, sample_rate_hz=30.72e6, time_ns=1000 + n * 16 * 1000 * 100 // 3072) for n in range(3, 50)]
     record(tmp_path / "a.sigmf-meta", frames)
     assert len(json.loads((tmp_path / "a.sigmf-meta").read_text())["captures"]) == 1
     assert all(map(same, read(tmp_path / "a.sigmf-meta")[0], frames))
