@@ -8,7 +8,9 @@ import numpy.typing as npt
 
 from blocks.subspace.dictionary import Dictionary
 from blocks.subspace.maximum_likelihood import Moments, refine_maximum_likelihood
+from blocks.subspace.refine_music import music_depth
 from blocks.subspace.search_nulls import RESOLVED_DEPTH, search_nulls
+from blocks.subspace.separate_close import separate_close
 from blocks.subspace.signal_subspace import signal_subspace, signal_subspace_from_samples
 from hil.errors import ParamError
 
@@ -17,7 +19,7 @@ F64 = npt.NDArray[np.float64]
 
 @dataclass(frozen=True, kw_only=True)
 class NearFieldEstimate:
-    """What was found, deepest null first; never more than asked, never filled up.
+    """What was found, deepest null first, those separated by likelihood last; never more than asked, never filled up.
 
     Attributes:
         azimuth_rad: ``[source]`` rad.
@@ -71,7 +73,8 @@ def near_field_music(
 
     Leading eigenvectors; cost on the coarse dictionary in complex64; Gauss-Newton from every local minimum in
     complex128; where fewer nulls than sources came out, those found are projected out and the rest searched again.
-    ``polish`` adds a joint maximum-likelihood fit, which uses the whole covariance.
+    ``polish`` adds a joint maximum-likelihood fit, which uses the whole covariance, and separates sources that are too
+    close to have nulls of their own (:mod:`blocks.subspace.separate_close`).
 
     Args:
         covariance: ``[sensor, sensor]`` Hermitian, sensors as in the dictionary.
@@ -111,16 +114,24 @@ def near_field_from_subspace(
     az, k = nulls.azimuth_rad, nulls.inverse_range_per_m
     if len(az) == 0:
         power, noise_power, covariance = np.zeros(0), None, np.zeros((0, 2, 2))
+        depth, resolved = nulls.depth, nulls.converged
     else:
+        depth, resolved = nulls.depth, nulls.converged & (nulls.depth < RESOLVED_DEPTH)
         # nulls are well within one standard deviation of the fit: the step below 0.3 of one is the last
         fit = refine_maximum_likelihood(moments, dictionary, az, k, max_iterations=8 if polish else 0, tolerance=0.3)
+        if polish and 0 < resolved.sum() < n_sources:
+            sure = refine_maximum_likelihood(moments, dictionary, az[resolved], k[resolved])
+            more = separate_close(exact, moments, dictionary, sure, n_sources)
+            if len(more.azimuth_rad) > len(sure.azimuth_rad):
+                fit, resolved = more, np.ones(len(more.azimuth_rad), dtype=bool)
+                depth = music_depth(exact, dictionary, fit.azimuth_rad, fit.inverse_range_per_m)
         az, k, power, covariance = fit.azimuth_rad, fit.inverse_range_per_m, fit.power, fit.covariance
         noise_power = fit.noise_power
     return NearFieldEstimate(
         azimuth_rad=az,
         inverse_range_per_m=k,
-        depth=nulls.depth,
-        resolved=nulls.converged & (nulls.depth < RESOLVED_DEPTH),
+        depth=depth,
+        resolved=resolved,
         n_requested=n_sources,
         fraunhofer_m=dictionary.fraunhofer_m,
         power=power,

@@ -68,6 +68,13 @@ def refine_music(
     return Nulls(azimuth, k, depth, np.array([p.converged for p in peaks], dtype=bool) & inside)
 
 
+def music_depth(
+    signal: npt.NDArray[np.complex128], dictionary: Dictionary, azimuth_rad: F64, inverse_range_per_m: F64
+) -> F64:
+    """MUSIC cost of unit-norm steering vectors at any points ``[point]``, 0 .. 1."""
+    return np.array([cost.f for cost in _costs(signal, dictionary, azimuth_rad, inverse_range_per_m)])
+
+
 class _Cost(NamedTuple):
     """Cost, gradient and Gauss-Newton Hessian in (azimuth, 1/r) at one point."""
 

@@ -8,6 +8,8 @@ from blocks.subspace.dictionary import Dictionary
 from blocks.subspace.refine_music import Nulls, refine_music
 from blocks.subspace.spectrum import local_maxima, signal_projection
 
+F64 = npt.NDArray[np.float64]
+
 FOUND_DEPTH = 0.6  # two coherent sources of equal power show as nulls of depth 0.5; noise alone stays above 0.6
 RESOLVED_DEPTH = 0.25
 CANDIDATE_PROJECTION = 0.25  # on the coarse grid a null of FOUND_DEPTH shows at least 0.4 * 0.65 of itself
@@ -29,7 +31,7 @@ def search_nulls(signal: npt.NDArray[np.complex128], dictionary: Dictionary, *, 
         # a side lobe of a strong source may be higher on the grid than a source that lies between its points
         found = _refine(signal, dictionary, start[n_sources : n_sources + 2], n_sources, tolerance, found)
     while len(found.depth) < n_sources:
-        remaining = _without(projection, signal, dictionary, found)
+        remaining = remaining_projection(signal, dictionary, found.azimuth_rad, found.inverse_range_per_m)
         again = _refine(signal, dictionary, np.array([remaining.argmax()]), n_sources, tolerance, found)
         if len(again.depth) == len(found.depth):
             break
@@ -68,21 +70,27 @@ def _same(nulls: Nulls, i: int, j: int, dictionary: Dictionary) -> bool:
     return d_az < DISTINCT_STEPS * grid.azimuth_step_rad and d_k < DISTINCT_STEPS * grid.inverse_range_step_per_m
 
 
-def _without(
-    projection: npt.NDArray[np.float32], signal: npt.NDArray[np.complex128], dictionary: Dictionary, found: Nulls
+def remaining_projection(
+    signal: npt.NDArray[np.complex128], dictionary: Dictionary, azimuth_rad: F64, inverse_range_per_m: F64
 ) -> npt.NDArray[np.float32]:
-    r"""Projection on the grid after the found sources are projected out (RAP-MUSIC, Mosher and Leahy 1999).
+    r"""Projection ``[point]`` on the grid after known sources are projected out (RAP-MUSIC, Mosher and Leahy 1999).
 
-    With ``Q`` an orthonormal basis of the found steering vectors and ``V`` one of ``P_Q^perp U_s``:
+    With ``Q`` an orthonormal basis of the known steering vectors and ``V`` one of ``P_Q^perp U_s``:
     ``|V^H a|^2 / (|a|^2 - |Q^H a|^2)``.
+
+    Args:
+        signal: ``[sensor, source]`` orthonormal.
+        dictionary: Model and grid.
+        azimuth_rad: Of the known sources, fewer than ``signal`` has columns, ``[known]``.
+        inverse_range_per_m: ``[known]``.
     """
-    if len(found.depth) == 0:
-        return projection
+    if len(azimuth_rad) == 0:
+        return signal_projection(dictionary.conjugate, signal.astype(np.complex64))
     steering = steering_derivatives(
         dictionary.position_m,
-        found.azimuth_rad,
-        np.full_like(found.azimuth_rad, dictionary.grid.elevation_rad),
-        found.inverse_range_per_m,
+        azimuth_rad,
+        np.full_like(azimuth_rad, dictionary.grid.elevation_rad),
+        inverse_range_per_m,
         dictionary.wavelength_m,
         amplitude=dictionary.amplitude,
     ).a.T
@@ -91,5 +99,5 @@ def _without(
     v = v[:, : signal.shape[1] - q.shape[1]]
     explained = signal_projection(dictionary.conjugate, q.astype(np.complex64))
     left = signal_projection(dictionary.conjugate, v.astype(np.complex64))
-    # next to a found source both vanish: no new source is looked for where less than 1 % of a is left
+    # next to a known source both vanish: no other is looked for where less than 1 % of a is left
     return np.where(explained > 0.99, 0, left / np.maximum(1 - explained, 0.01)).astype(np.float32)

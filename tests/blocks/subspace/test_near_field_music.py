@@ -141,6 +141,29 @@ def test_one_beam_apart_and_same_direction_at_two_ranges_are_resolved():
         np.testing.assert_allclose(got, list(zip(azimuth, range_m, strict=True)), rtol=0.05, atol=2e-3)
 
 
+@pytest.mark.parametrize("beams_apart", [0.0, 0.1, 0.3])
+def test_sources_without_nulls_of_their_own_are_separated_at_the_bound(beams_apart):
+    """A near source passes in front of a far one: MUSIC alone shows one null, the likelihood two sources."""
+    rng = np.random.default_rng(19)
+    azimuth, range_m = [0.1, 0.1 + beams_apart * LAMBDA / ULA64.aperture_m], np.array([17.0, 43.0])
+    score, alone = [], 0
+    for _ in range(100):
+        scene = snapshots(ULA64, azimuth, range_m, 10, 100, rng)
+        alone += estimate_of(scene, ULA64, 2, polish=False).complete
+        estimate = estimate_of(scene, ULA64, 2)
+        assert estimate.complete
+        s = scene.waveform
+        bound = conditional_crb(
+            ULA64.position_m, scene.azimuth_rad, np.zeros(2), range_m, LAMBDA, s @ s.conj().T / 100, 1.0, 100,
+            parameters=("azimuth", "inverse_range"),
+        )  # fmt: skip
+        order = np.argsort(estimate.range_m)
+        error = estimate.inverse_range_per_m[order] - 1 / range_m
+        score.append(error / np.sqrt([bound[i, 1, i, 1] for i in range(2)]))
+    assert alone < 50
+    assert np.sqrt(np.mean(np.square(score))) < 1.2
+
+
 def test_sources_too_close_are_fewer_and_said_to_be():
     beam = LAMBDA / ULA64.aperture_m
     scene = snapshots(ULA64, [0.1, 0.1 + 0.01 * beam], [20.0, 20.0], 0, 50, np.random.default_rng(8))

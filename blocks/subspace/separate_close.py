@@ -1,0 +1,88 @@
+"""Sources too close for nulls of their own: found by maximum likelihood, kept where they are told apart for sure."""
+
+import numpy as np
+import numpy.typing as npt
+
+from blocks.subspace.dictionary import Dictionary
+from blocks.subspace.maximum_likelihood import Moments, SourceFit, refine_maximum_likelihood
+from blocks.subspace.refine_music import music_depth
+from blocks.subspace.search_nulls import RESOLVED_DEPTH, remaining_projection
+from blocks.subspace.spectrum import local_maxima
+from hil.errors import EstimationError
+
+F64 = npt.NDArray[np.float64]
+
+SEPARATION_SIGMA = 4.0  # a split of one source by noise reaches two to three
+N_STARTS = 3
+
+
+def separate_close(
+    signal: npt.NDArray[np.complex128], moments: Moments, dictionary: Dictionary, fit: SourceFit, n_sources: int
+) -> SourceFit:
+    """Add sources to ``fit`` until there are ``n_sources``, or none is left that can be told from the others.
+
+    Each starts where the signal subspace, with the present sources projected out (RAP-MUSIC), is largest on the
+    grid; all are then fitted together. Two wavefronts closer than the beam have one null in the MUSIC cost, yet the
+    likelihood separates them down to the Cramer-Rao bound.
+
+    Args:
+        signal: ``[sensor, n_sources]`` orthonormal.
+        moments: Covariance or samples.
+        dictionary: Model and grid.
+        fit: The sources that have nulls; at least one.
+        n_sources: How many there should be.
+    """
+    while len(fit.azimuth_rad) < n_sources:
+        remaining = remaining_projection(signal, dictionary, fit.azimuth_rad, fit.inverse_range_per_m)
+        shape = (len(dictionary.azimuth_rad), dictionary.grid.n_range)
+        starts = local_maxima(remaining.reshape(shape), wraps=dictionary.grid.wraps)[:N_STARTS]
+        tried = [_with_source(moments, dictionary, fit, int(start)) for start in starts]
+        kept = [one for one in tried if one is not None and _tells_apart(signal, dictionary, one)]
+        if not kept:
+            return fit
+        fit = min(kept, key=lambda one: one.cost)
+    return fit
+
+
+def separation(azimuth_rad: F64, inverse_range_per_m: F64, covariance: F64, *, full_circle: bool = False) -> F64:
+    """Distance of each pair of sources in standard deviations of their difference, ``[source, source]``.
+
+    Args:
+        azimuth_rad: ``[source]``.
+        inverse_range_per_m: ``[source]``.
+        covariance: Of the two, ``[source, 2, 2]``; a zero variance is a parameter that was known.
+        full_circle: Azimuths are on a circle.
+    """
+    d_az = azimuth_rad[:, None] - azimuth_rad
+    if full_circle:
+        d_az = (d_az + np.pi) % (2 * np.pi) - np.pi
+    difference = np.stack([d_az, inverse_range_per_m[:, None] - inverse_range_per_m], axis=-1)
+    both = covariance[:, None] + covariance[None, :]
+    unknown = both[..., 1, 1] > 0
+    determinant = np.where(unknown, both[..., 0, 0] * both[..., 1, 1] - both[..., 0, 1] ** 2, 1.0)
+    x, y = difference[..., 0], difference[..., 1]
+    joint = (both[..., 1, 1] * x**2 - 2 * both[..., 0, 1] * x * y + both[..., 0, 0] * y**2) / determinant
+    return np.sqrt(np.where(unknown, joint, x**2 / both[..., 0, 0]))
+
+
+def _with_source(moments: Moments, dictionary: Dictionary, fit: SourceFit, start: int) -> SourceFit | None:
+    n_range = dictionary.grid.n_range
+    azimuth = np.append(fit.azimuth_rad, dictionary.azimuth_rad[start // n_range])
+    inverse_range = np.append(fit.inverse_range_per_m, dictionary.inverse_range_per_m[start % n_range])
+    try:
+        return refine_maximum_likelihood(moments, dictionary, azimuth, inverse_range, max_iterations=30)
+    except EstimationError:
+        return None  # the descent ran two sources into one: from this start there is no further source
+
+
+def _tells_apart(signal: npt.NDArray[np.complex128], dictionary: Dictionary, fit: SourceFit) -> bool:
+    """All sources lie in the signal subspace, inside the search, and are distinct beyond doubt."""
+    low, high = dictionary.grid.inverse_range_limits_per_m
+    if low < high and (fit.inverse_range_per_m >= high).any():
+        return False
+    if (music_depth(signal, dictionary, fit.azimuth_rad, fit.inverse_range_per_m) > RESOLVED_DEPTH).any():
+        return False
+    apart = separation(
+        fit.azimuth_rad, fit.inverse_range_per_m, fit.covariance, full_circle=dictionary.grid.wraps
+    ) + np.diag(np.full(len(fit.azimuth_rad), np.inf))
+    return bool((apart > SEPARATION_SIGMA).all())
