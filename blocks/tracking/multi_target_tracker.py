@@ -57,6 +57,7 @@ class _Track:
     detection: int | None
     id: int | None = None  # given when confirmed
     hits: int = 1
+    shares: bool = False  # its last detection came of two sources that the array did not resolve
     misses: int = 0  # of a tentative track: all; of a confirmed one: since the last hit
 
 
@@ -171,9 +172,13 @@ class MultiTargetTracker:
         pairs = dict(associate(seen.mahalanobis2, seen.log_determinant, self._gate, confirmed, free))
         coasting = [i for i in confirmed if time_ns - self._tracks[i].seen_ns <= self.model.coast_s * 1e9]
         position_m = np.stack([p.state_vector[:3, 0] for p in predictions]).astype(np.float64)
-        for d in unresolved(seen, coasting, pairs, self._gate, position_m, origin_m, self.model.resolution_rad):
-            pairs = {i: taken for i, taken in pairs.items() if taken != d}
-            free.remove(d)
+        before = {i for i in coasting if self._tracks[i].shares}
+        shared = unresolved(seen, coasting, pairs, self._gate, position_m, origin_m, self.model.resolution_rad, before)
+        pairs = {i: d for i, d in pairs.items() if d not in shared}
+        sharers = set().union(*shared.values())
+        for i, track in enumerate(self._tracks):
+            track.shares = i in sharers or (track.shares and i not in pairs)
+        free = [d for d in free if d not in shared]
         free = [d for d in free if d not in pairs.values()]
         pairs |= associate(seen.mahalanobis2, seen.log_determinant, self._gate, tentative, free)
 

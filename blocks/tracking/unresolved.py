@@ -1,6 +1,6 @@
 """Detections that two tracks have to share."""
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Collection, Mapping, Sequence
 from itertools import combinations
 
 import numpy as np
@@ -19,14 +19,16 @@ def unresolved(
     position_m: F64,
     origin_m: F64,
     resolution_rad: float,
-) -> list[int]:
-    """Return the detections that two tracks have to share because the array did not resolve their sources.
+    before: Collection[int],
+) -> dict[int, set[int]]:
+    """Return detections that tracks have to share because the array did not resolve their sources, with these tracks.
 
     Such a detection lies somewhere between the two sources. Updating one track with it would drag that track along,
     and taking it for a new source would make a ghost: both tracks should coast, and it be used for nothing. Between
     two tracks whose directions differ by less than the resolution, it is a detection
 
-    - that one of them took while the other, which found none, has it within its gate, or
+    - that one of them took while the other, which found none, has it within its gate or already shared one
+      before, or
     - that neither took, but that some point between the two has within its gate.
 
     Args:
@@ -37,18 +39,24 @@ def unresolved(
         position_m: Predicted position of each track, ``[track, xyz]`` metres.
         origin_m: The array's centre, ``[xyz]`` metres.
         resolution_rad: Angle below which two sources may come as one detection.
+        before: Tracks that shared their last detection.
     """
     without = [i for i in tracks if i not in pairs]
     if not without:
-        return []
+        return {}
     direction = position_m - origin_m
     direction = direction / np.linalg.norm(direction, axis=-1, keepdims=True)
     close = np.linalg.norm(direction[:, None] - direction[None, :], axis=-1) < resolution_rad
-    shared = {d for j, d in pairs.items() for i in without if close[i, j] and seen.mahalanobis2[i, d] <= gate}
+    shared: dict[int, set[int]] = {}
+    for j, d in pairs.items():
+        with_j = {i for i in without if close[i, j] and (i in before or seen.mahalanobis2[i, d] <= gate)}
+        if with_j:
+            shared[d] = {j, *with_j}
     for d in set(range(len(seen.measured))).difference(pairs.values()):
-        if any(close[i, j] and _between(seen, i, j, d) <= gate for i, j in combinations(without, 2)):
-            shared.add(d)
-    return sorted(shared)
+        for i, j in combinations(without, 2):
+            if close[i, j] and _between(seen, i, j, d) <= gate:
+                shared[d] = {i, j}
+    return shared
 
 
 def _between(seen: Innovations, i: int, j: int, d: int) -> float:
