@@ -140,13 +140,14 @@ class XlArrayDevice(Node):
         """What the array is, for each stream. The truth's also tells what no estimator may see: the scene, mismatch and
         faults of the elements."""
         p = self.params
-        told = {"device": "xl-array", "seed": p.seed, "noise_power_db": p.noise_power_db, "gain_db": p.gain_db}
+        told = {"device": "xl-array", "seed": p.seed, "gain_db": p.gain_db}
         response = self._mismatch * self._fault
         truth = {
             **told,
             "sources": [{k: v for k, v in s.items() if k != "motion"} for s in params_to_plain(p)["sources"]],
             "mismatch": params_to_plain(p.mismatch),
             "position_at": "middle of the frame",
+            "noise_power_db": p.noise_power_db,
             "response_real": response.real.tolist(),
             "response_imag": response.imag.tolist(),
             "faulty_elements": np.flatnonzero(self._fault != 1).tolist(),

@@ -259,7 +259,7 @@ def test_descriptors_tell_the_seed_and_the_iq_one_no_truth():
     assert array_of(iq) == array_of(truth) == xl.array
     assert iq.header.meta["sim"]["seed"] == 3
     assert iq.header.meta["sim"]["pilots"] == [{"kind": "pilot", "length": 31, "root": 1}]
-    assert set(iq.header.meta["sim"]) == {"device", "seed", "noise_power_db", "gain_db", "pilots"}
+    assert set(iq.header.meta["sim"]) == {"device", "seed", "gain_db", "pilots"}
     sim = truth.header.meta["sim"]
     response = np.array(sim["response_real"]) + 1j * np.array(sim["response_imag"])
     assert np.flatnonzero(response == 0).tolist() == sim["faulty_elements"] == [f["element"] for f in xl.faults()]
