@@ -45,7 +45,9 @@ class Device(Params, frozen=True):
     frame_rate_hz: Annotated[Hz, Meta(le=10_000, description="frames a second of the device's time")] = 50.0
     snr_db: Annotated[
         float,
-        Meta(ge=-40, le=80, description="power of each source over noise, per element", extra_json_schema={"unit": "dB"}),
+        Meta(
+            ge=-40, le=80, description="power of each source over noise, per element", extra_json_schema={"unit": "dB"}
+        ),
     ] = 10.0
     motion: Annotated[
         Literal["apart", "crossing", "wander"],
@@ -98,9 +100,7 @@ def source_params(device: Device) -> dict[str, Any]:
         return {"endpoint": device.endpoint}
     simulated = {
         "array": {"kind": "ula", "n": device.n_elements},
-        "sources": [
-            {"id": i + 1, "motion": _motion(device, i), "power_db": _SOURCE_POWER_DB} for i in range(2)
-        ],
+        "sources": [{"id": i + 1, "motion": _motion(device, i), "power_db": _SOURCE_POWER_DB} for i in range(2)],
         "frequency_hz": device.frequency_hz,
         "n_snapshots": device.n_snapshots,
         "frame_period_s": 1 / device.frame_rate_hz,

@@ -35,9 +35,9 @@ class Settings(Params, frozen=True):
     speed: Annotated[float, Meta(ge=0, le=1e6, description="1: as it was, 10: ten times as fast, 0: at once")] = 0.0
     input: Annotated[str, Meta(description="last name of the recorded stream that is estimated from")] = "iq"
     truth: Annotated[str, Meta(description="last name of the recorded truth; left out where there is none")] = "truth"
-    estimator: Annotated[
-        str, Meta(description=f"{', '.join(ESTIMATORS)}, or a block as package.module:Class")
-    ] = "near_field_music"
+    estimator: Annotated[str, Meta(description=f"{', '.join(ESTIMATORS)}, or a block as package.module:Class")] = (
+        "near_field_music"
+    )
     parameters: Annotated[dict[str, Any], Meta(description="of the estimator")] = {}
     until: Annotated[
         Literal["estimates", "positions", "tracks"] | None,

@@ -66,7 +66,7 @@ def guarded(command: Callable[P, R]) -> Callable[P, R]:
         except KeyboardInterrupt:
             raise typer.Exit(130) from None
         except HilError as error:
-            _tell(error, f"{type(error).__name__}: {error}", verbose)
+            _tell(error, str(error), verbose)
         except Exception as error:
             if isinstance(error, typer.Exit | typer.Abort) or type(error).__module__.startswith(("click", "typer")):
                 raise

@@ -44,7 +44,9 @@ def print_recording(told: Mapping[str, Any]) -> None:
     console = Console(file=sys.stdout, highlight=False, width=None if sys.stdout.isatty() else 140)
     duration = "" if told["duration_s"] is None else f", {told['duration_s']:.3f} s"
     state = "" if told["closed"] else ", not closed by its writer"
-    console.print(f"[bold]{escape(told['path'])}[/bold]: {told['format']}, {told['bytes'] / 1e6:.2f} MB{duration}{state}")
+    console.print(
+        f"[bold]{escape(told['path'])}[/bold]: {told['format']}, {told['bytes'] / 1e6:.2f} MB{duration}{state}"
+    )
     for name, array in told["arrays"].items():
         console.print(
             f"array {name}: {array['n_elements']} elements, {array['n_channels']} channels, "

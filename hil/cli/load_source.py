@@ -50,20 +50,14 @@ def make_source(name: str, source: str, assignments: Sequence[str]) -> Source:
 
 def known_drivers() -> dict[str, str]:
     """``module:Class`` of each module of the package ``drivers`` that has a driver that can be made, by its name."""
-    found: dict[str, str] = {}
     package = importlib.import_module(PACKAGE)
+    found: list[tuple[str, type[Source]]] = []
     for module in pkgutil.iter_modules(package.__path__):
-        name = f"{PACKAGE}.{module.name}"
-        loaded = importlib.import_module(name)
-        for cls in vars(loaded).values():
-            own = inspect.isclass(cls) and issubclass(cls, Source) and cls.__module__ == name
-            if own and cls.read is not Source.read and _is_driver_of(cls, module.name):
-                found[module.name] = f"{name}:{cls.__name__}"
-    return found
-
-
-def _is_driver_of(cls: type, module: str) -> bool:
-    return cls.__name__.lower() == module.replace("_", "")
+        loaded = importlib.import_module(f"{PACKAGE}.{module.name}")
+        own = [c for c in vars(loaded).values() if inspect.isclass(c) and c.__module__ == loaded.__name__]
+        found += [(module.name, c) for c in own if issubclass(c, Source)]
+    # What others derive from is a base.
+    return {name: f"{cls.__module__}:{cls.__name__}" for name, cls in found if not cls.__subclasses__()}
 
 
 def _make(cls: type[Source], name: str, assignments: Sequence[str]) -> Source:

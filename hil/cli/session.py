@@ -14,7 +14,7 @@ from hil.cli.output import Printer, make_printer
 from hil.cli.positions import TruthJoin, frame_record, pose_record, position_record
 from hil.cli.summary import condense
 from hil.descriptor import array_of
-from hil.errors import GraphError
+from hil.errors import GraphError, RecordingError
 from hil.frame import NO_LOSS, Frame
 from hil.graph import Graph
 from hil.source import Source
@@ -88,8 +88,15 @@ def exposed_outputs(graph: Graph, path: Path) -> list[str]:
 
 
 def add_recorder(graph: Graph, path: Path, outputs: list[str], *, overwrite: bool = False) -> None:
-    """Connect a recorder to ``outputs``."""
+    """Connect a recorder to ``outputs``.
+
+    Raises:
+        RecordingError: The file exists, and is not to be replaced.
+    """
     from hil.record.recorder import Recorder
+
+    if path.exists() and not overwrite:
+        raise RecordingError(f"{path} exists: choose another path, or replace it with --overwrite")
 
     recorder = graph.add(Recorder("recorder", path=str(path), n_inputs=len(outputs), overwrite=overwrite))
     for i, output in enumerate(outputs):

@@ -197,4 +197,6 @@ def _limits(info: inspect.Type) -> str:
     if not isinstance(info, inspect.IntType | inspect.FloatType):
         return ""
     bounds = (("> ", info.gt), (">= ", info.ge), ("< ", info.lt), ("<= ", info.le))
-    return ", ".join(f"{sign}{value:g}" if value < 1e15 else f"{sign}{value}" for sign, value in bounds if value is not None)
+    return ", ".join(
+        f"{sign}{value:g}" if value < 1e15 else f"{sign}{value}" for sign, value in bounds if value is not None
+    )

@@ -2,17 +2,21 @@
 
 from __future__ import annotations
 
+import contextlib
 import sys
 import time
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
 from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
 from hil.cli.guard import Verbose, guarded
+from hil.errors import ControlError
 
 if TYPE_CHECKING:
     from rich.console import Group
+
+    from hil.runtime.control import ControlClient
 
 
 @guarded
@@ -36,21 +40,27 @@ def top(
     from hil.runtime.control import ControlClient
 
     with ControlClient(find_control(address)) as client:
-        before = _Sample(client.request("stats"))
-        if not once and not as_json and sys.stdout.isatty():
-            _watch(client, before, interval_s)
+        sample = _Sample(client.request("stats"))
+        if as_json and once:
+            write_json(sample.stats)
+        elif as_json:
+            for later in _samples(client, interval_s):
+                write_json(later.stats)
+        elif once or not sys.stdout.isatty():
+            second = next(_samples(client, interval_s), None)  # rates need two looks
+            _print(second or sample, sample if second else None)
+        else:
+            _watch(client, sample, interval_s)
+
+
+def _samples(client: ControlClient, interval_s: float) -> Iterator[_Sample]:
+    """One every ``interval_s`` until what is watched has ended."""
+    while True:
+        time.sleep(interval_s)
+        try:
+            yield _Sample(client.request("stats"))
+        except ControlError:
             return
-        while True:
-            if once and not as_json:
-                time.sleep(interval_s)  # rates need two looks
-                before, sample = _Sample(client.request("stats")), before
-                _print(before, sample)
-                return
-            write_json(before.stats) if as_json else _print(before, None)
-            if once:
-                return
-            time.sleep(interval_s)
-            before = _Sample(client.request("stats"))
 
 
 class _Sample:
@@ -67,28 +77,23 @@ class _Sample:
         return max(step, 0) / (self.at_s - before.at_s)
 
 
-def _watch(client: Any, before: _Sample, interval_s: float) -> None:
-    """Until the graph ends, or Ctrl-C."""
+def _watch(client: ControlClient, before: _Sample, interval_s: float) -> None:
+    """Until it ends, or Ctrl-C; the last state stays on the screen."""
     from rich.live import Live
 
-    from hil.errors import ControlError
+    shown = _render(before, None)
+    with Live(shown, auto_refresh=False, screen=True) as live, contextlib.suppress(KeyboardInterrupt):
+        for sample in _samples(client, interval_s):
+            shown = _render(sample, before)
+            live.update(shown, refresh=True)
+            before = sample
+    from rich.console import Console
 
-    with Live(_render(before, None), auto_refresh=False, screen=True) as live:
-        try:
-            while True:
-                time.sleep(interval_s)
-                try:
-                    sample = _Sample(client.request("stats"))
-                except ControlError:
-                    break  # it has ended
-                live.update(_render(sample, before), refresh=True)
-                before = sample
-        except KeyboardInterrupt:
-            return
-    _print(before, None)
+    Console(highlight=False).print(shown)
 
 
 def _print(sample: _Sample, before: _Sample | None) -> None:
+    """Once, into whatever stdout is."""
     from rich.console import Console
 
     width = None if sys.stdout.isatty() else 140

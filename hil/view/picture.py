@@ -22,6 +22,8 @@ _COLOURS = ("#0072B2", "#D55E00", "#009E73", "#CC79A7", "#E69F00", "#56B4E9")
 _TRUTH = "#222222"
 _FAINT = "#9aa0a6"
 _DPI = 110
+#: Side of the close-up, as a share of the plan.
+_INSET = 0.24
 _SUFFIXES = (".png", ".svg", ".pdf")
 
 
@@ -87,8 +89,11 @@ def errors_over_time(points: Iterable[Points], truth: Iterable[Points]) -> tuple
 def _heading(history: History, title: str) -> str:
     if history.array is None:
         return title
-    words = f"{title}: {history.array.n_elements} elements"
-    return words if history.frequency_hz is None else f"{words}, {history.frequency_hz / 1e9:g} GHz"
+    words = [f"{history.array.n_elements} elements"]
+    if history.frequency_hz is not None:
+        words.append(f"{history.frequency_hz / 1e9:g} GHz")
+    n_frames = len(history.positions) or len(history.estimates)
+    return f"{title}: {', '.join([*words, f'{n_frames} frames'])}"
 
 
 def _track_colours(positions: Iterable[Points]) -> dict[int, str]:
@@ -107,30 +112,77 @@ def _by_source(points: Iterable[Points]) -> dict[int, F64]:
 
 
 def _draw_plan(axes: Any, history: History, colours: dict[int, str]) -> None:
+    _draw_ways(axes, history, colours)
+    if history.array is not None:
+        element = history.array.to_world(history.array.position_m)
+        axes.plot(element[:, 0], element[:, 1], color=_TRUTH, lw=4, solid_capstyle="butt", zorder=6, label="array")
+    _frame_axes(axes, "Plan", "x / m", "y / m")
+    axes.margins(0.09)
+    axes.set_aspect("equal", adjustable="datalim")
+    if history.array is not None:
+        _draw_limits(axes, history)
+    if axes.get_legend_handles_labels()[0]:
+        legend = axes.legend(
+            loc="upper center", bbox_to_anchor=(0.5, -0.09), ncols=6, fontsize=8.5, frameon=False, columnspacing=1.4
+        )
+        for handle in legend.legend_handles:
+            handle.set_alpha(1)
+            if handle.get_linestyle() == "None":
+                handle.set_markersize(6)
+    _draw_close_up(axes, history, colours)
+
+
+def _draw_ways(axes: Any, history: History, colours: dict[int, str]) -> None:
     found = [p.position_m for p in history.estimates if len(p.position_m)]
     if found:
         x, y, _ = np.concatenate(found).T
-        axes.plot(x, y, ".", ms=2.2, color=_FAINT, alpha=0.45, mew=0, label="single frames", zorder=1, rasterized=True)
+        axes.plot(x, y, ".", ms=3, color=_FAINT, alpha=0.6, mew=0, label="single frames", zorder=1, rasterized=True)
     for i, way in _by_source(history.positions).items():
-        axes.plot(way[:, 0], way[:, 1], color=colours[i], lw=2.4, label=f"track {i}", zorder=3, solid_capstyle="round")
+        axes.plot(way[:, 0], way[:, 1], color=colours[i], lw=2, label=f"track {i}", zorder=3, solid_capstyle="round")
         axes.plot(*way[-1, :2], "o", ms=7, color=colours[i], mec="white", mew=1.2, zorder=5)
     for n, way in enumerate(_by_source(history.truth).values()):
         label = "truth" if n == 0 else None
         axes.plot(way[:, 0], way[:, 1], color=_TRUTH, lw=0.8, ls=(0, (4, 3)), label=label, zorder=4)
-    if history.array is not None:
-        element = history.array.to_world(history.array.position_m)
-        axes.plot(element[:, 0], element[:, 1], color=_TRUTH, lw=4, solid_capstyle="butt", zorder=6, label="array")
-        _draw_limits(axes, history)
-    _frame_axes(axes, "Plan", "x / m", "y / m")
-    axes.set_aspect("equal", adjustable="datalim")
-    if axes.get_legend_handles_labels()[0]:
-        legend = axes.legend(loc="lower right", fontsize=8.5, frameon=True, framealpha=0.9, edgecolor="none")
-        for handle in legend.legend_handles:
-            handle.set_alpha(1)
+
+
+def _draw_close_up(axes: Any, history: History, colours: dict[int, str]) -> None:
+    """The last steps of the farthest track, where errors can be seen at all."""
+    ways = _by_source(history.positions)
+    if not ways or history.array is None:
+        return
+    origin = history.array.origin_m
+    way = max(ways.values(), key=lambda w: float(np.linalg.norm(w[-1] - origin)))
+    centre, half_m = way[max(len(way) - 25, 0)], 2.0
+    if np.ptp(np.concatenate(list(ways.values()))[:, :2]) < 8 * half_m:
+        return  # the plan itself is a close-up
+    inset = axes.inset_axes((*_emptiest_corner(axes, np.concatenate(list(ways.values()))), _INSET, _INSET))
+    _draw_ways(inset, history, colours)
+    inset.set_xlim(centre[0] - half_m, centre[0] + half_m)
+    inset.set_ylim(centre[1] - half_m, centre[1] + half_m)
+    inset.set_aspect("equal")
+    inset.tick_params(labelsize=6.5, length=2, pad=1.5)
+    for spine in inset.spines.values():
+        spine.set_color(_FAINT)
+    axes.indicate_inset_zoom(inset, edgecolor=_FAINT, alpha=0.6, lw=0.7)
+
+
+def _emptiest_corner(axes: Any, position_m: F64) -> tuple[float, float]:
+    """Where in the axes an inset hides the least."""
+    axes.apply_aspect()
+    seen = axes.transAxes.inverted().transform(axes.transData.transform(position_m[:, :2]))
+    corners = [(x, y) for y in (0.03, 0.97 - _INSET) for x in (0.03, 0.97 - _INSET)]
+
+    def hidden(corner: tuple[float, float]) -> int:
+        inside = (seen > np.array(corner) - 0.05) & (seen < np.array(corner) + _INSET + 0.05)
+        return int(inside.all(axis=-1).sum())
+
+    return min(corners, key=hidden)
 
 
 def _draw_limits(axes: Any, history: History) -> None:
     """Arcs at the edges of the near field, in front of an array that has one."""
+    from matplotlib.lines import Line2D
+
     array = history.array
     assert array is not None
     if history.frequency_hz is None or array.aperture_m == 0:
@@ -141,23 +193,26 @@ def _draw_limits(axes: Any, history: History) -> None:
         (fraunhofer_distance(array.aperture_m, wavelength) / 2, "half Fraunhofer"),
     )
     shown = [p.position_m for p in (*history.positions, *history.truth) if len(p.position_m)]
-    reach_m = 1.3 * max((np.linalg.norm(p - array.origin_m, axis=-1).max() for p in shown), default=0.0)
-    azimuth = np.radians(np.linspace(-60, 60, 181))
+    reach_m = 1.2 * max((np.linalg.norm(p - array.origin_m, axis=-1).max() for p in shown), default=0.0)
+    azimuth = np.radians(np.linspace(-90, 90, 361))
     for distance_m, name in limits:
         if distance_m > reach_m:
             continue
         own = distance_m * np.stack([np.sin(azimuth), np.cos(azimuth), np.zeros_like(azimuth)], axis=-1)
         arc = array.to_world(own)
-        axes.plot(arc[:, 0], arc[:, 1], color=_FAINT, lw=0.8, ls=":", zorder=0)
+        # As an artist, so that the ends of the arc do not widen the plan.
+        axes.add_artist(Line2D(arc[:, 0], arc[:, 1], color=_FAINT, lw=0.8, ls=":", zorder=0))
+        axes.update_datalim([arc[180, :2]])
         axes.annotate(
             f"{name} {distance_m:.3g} m",
-            arc[90, :2],
+            arc[180, :2],
             xytext=(0, 3),
             textcoords="offset points",
             ha="center",
             fontsize=7.5,
             color=_FAINT,
         )
+    axes.autoscale_view()
 
 
 def _draw_spectrum(figure: Any, axes: Any, history: History) -> None:
@@ -165,6 +220,8 @@ def _draw_spectrum(figure: Any, axes: Any, history: History) -> None:
         axes.set_axis_off()
         axes.text(0.5, 0.5, "no spectrum in this run", ha="center", va="center", color=_FAINT, transform=axes.transAxes)
         return
+    from matplotlib.colors import PowerNorm
+
     key, arrays = history.spectrum
     spectrum, azimuth, range_m = arrays["spectrum_db"], np.degrees(arrays["azimuth_rad"]), arrays["range_m"]
     spectrum = spectrum - spectrum.max()
@@ -174,10 +231,9 @@ def _draw_spectrum(figure: Any, axes: Any, history: History) -> None:
         return
     finite = np.isfinite(range_m)
     inverse = np.where(finite, 1 / np.where(finite, range_m, 1.0), 0.0)
-    mesh = axes.pcolormesh(
-        azimuth, inverse, spectrum.T, cmap="magma", vmin=max(-40.0, float(spectrum.min())), vmax=0, shading="nearest",
-        rasterized=True,
-    )  # fmt: skip
+    # Most of a pseudo-spectrum lies near its floor: half of the colours go to the lowest quarter of the decibels.
+    norm = PowerNorm(0.5, vmin=max(-40.0, float(spectrum.min())), vmax=0)
+    mesh = axes.pcolormesh(azimuth, inverse, spectrum.T, cmap="magma", norm=norm, shading="nearest", rasterized=True)
     figure.colorbar(mesh, ax=axes, label="dB", pad=0.01, fraction=0.05)
     _label_inverse_range(axes, float(inverse.max()))
     truth = next((t.position_m for t in reversed(history.truth) if t.key == key), None)
@@ -196,7 +252,7 @@ def _label_inverse_range(axes: Any, most: float) -> None:
     nice = [r for r in (1, 2, 3, 5, 7, 10, 15, 20, 30, 60, 100, 200, 500, 1000) if 1 / r <= most]
     kept: list[float] = []
     for r in nice:
-        if not kept or abs(1 / r - 1 / kept[-1]) > most / 12:
+        if 1 / r > most / 12 and (not kept or 1 / kept[-1] - 1 / r > most / 12):
             kept.append(r)
     axes.set_yticks([*(1 / r for r in kept), 0.0], [*(f"{r:g}" for r in kept), "∞"])
     axes.set_ylim(0, most)
@@ -210,7 +266,7 @@ def _draw_errors(axes: Any, history: History) -> None:
     ):
         times, errors = errors_over_time(points, history.truth)
         if len(errors):
-            axes.semilogy(times, np.maximum(errors, 1e-6), label=f"{label}, RMS {_rms(errors):.3f} m", **style)
+            axes.semilogy(times, np.maximum(errors, 1e-6), label=f"{label}, median {np.median(errors):.3f} m", **style)
             drawn += 1
     if not drawn:
         axes.set_axis_off()
@@ -218,10 +274,6 @@ def _draw_errors(axes: Any, history: History) -> None:
         return
     _frame_axes(axes, "Position error", "time / s", "m")
     axes.legend(loc="upper right", fontsize=8.5, frameon=True, framealpha=0.9, edgecolor="none")
-
-
-def _rms(values: F64) -> float:
-    return float(np.sqrt(np.mean(values**2)))
 
 
 def _frame_axes(axes: Any, title: str, xlabel: str, ylabel: str, *, grid: bool = True) -> None:
