@@ -13,9 +13,10 @@ from msgspec import Meta
 
 from drivers.base import Capabilities, Driver
 from drivers.embedded import EmbeddedDevice
+from drivers.xl_array_verbs import XlArrayVerbs
 from hil.errors import ControlError, DriverTimeout
 from hil.frame import NO_LOSS, Frame, Header, Loss
-from hil.params import Index, Params, Seconds
+from hil.params import Params, Seconds
 from hil.runtime.control import ControlClient
 from hil.runtime.tcp import FrameClient
 from hil.source import Reading
@@ -84,7 +85,7 @@ class _Counters:
     reconnects: int = 0
 
 
-class XlArray(Driver):
+class XlArray(XlArrayVerbs, Driver):
     """Frames of the simulated array, with the truth.
 
     A device that is restarted goes on in a new epoch (an event ``reconnect`` tells of it) with frame numbers that
@@ -96,25 +97,7 @@ class XlArray(Driver):
 
     params: XlArrayParams
     outputs = {"iq": port_of(IQ), "truth": port_of(TRUTH)}
-    verbs = (
-        "start",
-        "stop",
-        "stall",
-        "device_get",
-        "device_set",
-        "device_stats",
-        "move_source",
-        "add_source",
-        "remove_source",
-        "set_power",
-        "inject_fault",
-        "clear_fault",
-        "faults",
-        "tune",
-        "set_gain",
-        "set_sample_rate",
-        "drop_samples",
-    )
+    verbs = XlArrayVerbs.names
 
     def __init__(self, name: str | None = None, /, **params: Any) -> None:
         super().__init__(name, **params)
@@ -148,7 +131,7 @@ class XlArray(Driver):
         first = [self._first_descriptor(stream, endpoint, end) for stream in self._streams]
         try:
             self._connect_control(control_endpoint, first[0].header, _ANSWER_S)
-            params = self._ask("describe")["params"]
+            params = self.ask("describe")["params"]
             self._start_life()
         except ControlError as error:
             raise self.failure("the device takes no commands", str(error), "correct control_endpoint") from error
@@ -194,78 +177,6 @@ class XlArray(Driver):
     def stats(self) -> dict[str, Any]:
         return {**asdict(self._count), "connected": self._gone_since is None}
 
-    # -- verbs: the device checks the values -----------------------------------------------------------------------
-
-    def start(self) -> None:
-        """Let the device's stream run."""
-        self._ask("start")
-
-    def stop(self) -> None:
-        """Let the device's stream stand."""
-        self._ask("stop")
-
-    def stall(self, seconds: float) -> None:
-        """Let the device give nothing for a while."""
-        self._ask("stall", seconds=seconds)
-
-    def device_get(self, path: str = "") -> Any:
-        """Return a parameter of the device."""
-        return self._ask("get", path=path)
-
-    def device_set(self, path: str, value: Any) -> Any:
-        """Set a parameter of the device."""
-        return self._ask("set", path=path, value=value)
-
-    def device_stats(self) -> dict[str, Any]:
-        """Return the device's counters."""
-        return dict(self._ask("stats"))
-
-    def move_source(self, id: Index, position_m: list[float], velocity_m_per_s: list[float] | None = None) -> None:
-        """Put a source at a point of the world."""
-        self._ask("move_source", id=id, position_m=position_m, velocity_m_per_s=velocity_m_per_s or [0.0, 0.0, 0.0])
-
-    def add_source(self, source: dict[str, Any]) -> None:
-        """Add a source."""
-        self._ask("add_source", source=source)
-
-    def remove_source(self, id: Index) -> None:
-        """Remove a source."""
-        self._ask("remove_source", id=id)
-
-    def set_power(self, id: Index, power_db: float) -> None:
-        """Set the power of a source, dBFS."""
-        self._ask("set_power", id=id, power_db=power_db)
-
-    def inject_fault(
-        self, element: Any, kind: str = "phase", phase_rad: float | None = None, gain_db: float = -10.0
-    ) -> list[int]:
-        """Break elements."""
-        return list(self._ask("inject_fault", element=element, kind=kind, phase_rad=phase_rad, gain_db=gain_db))
-
-    def clear_fault(self, element: Any = "all") -> list[int]:
-        """Make elements whole again."""
-        return list(self._ask("clear_fault", element=element))
-
-    def faults(self) -> list[dict[str, Any]]:
-        """Return the faulty elements."""
-        return list(self._ask("faults"))
-
-    def tune(self, frequency_hz: float) -> int:
-        """Set the centre frequency. Return the device's epoch."""
-        return int(self._ask("tune", frequency_hz=frequency_hz))
-
-    def set_gain(self, gain_db: float) -> int:
-        """Set the gain. Return the device's epoch."""
-        return int(self._ask("set_gain", gain_db=gain_db))
-
-    def set_sample_rate(self, sample_rate_hz: float) -> int:
-        """Set the sample rate. Return the device's epoch."""
-        return int(self._ask("set_sample_rate", sample_rate_hz=sample_rate_hz))
-
-    def drop_samples(self, n: int = 1) -> None:
-        """Let the device lose samples."""
-        self._ask("drop_samples", n=n)
-
     # -- inside ----------------------------------------------------------------------------------------------------
 
     def _addresses(self) -> tuple[str, str | None]:
@@ -305,7 +216,7 @@ class XlArray(Driver):
             self._control.close()
         self._control = ControlClient(endpoint, timeout_s, context=self._context)
 
-    def _ask(self, verb: str, **args: Any) -> Any:
+    def ask(self, verb: str, **args: Any) -> Any:
         if self._control is None:
             raise ControlError(f"{self.name}: {verb}: the driver is not open")
         return self._control.request(verb, **args)
@@ -315,7 +226,7 @@ class XlArray(Driver):
         life = self._streams[0].life
         if life is not None and not life.started and all(s.life is life for s in self._streams):
             life.started = True
-            self._ask("start")
+            self.ask("start")
 
     # -- frames ----------------------------------------------------------------------------------------------------
 
