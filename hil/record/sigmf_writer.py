@@ -191,7 +191,8 @@ class SigmfWriter:
             capture["core:frequency"] = header.frequency_hz
         if header.timebase == "utc" and header.time_ns is not None:
             capture["core:datetime"] = utc_text(header.time_ns)
-        capture |= self._spatial.get("captures", {})
+        # Said where it begins to hold and not in every segment: of bursts there are many, of elements too
+        capture |= self._spatial.pop("captures", {})
         capture["hil:header"] = plain_header(header)
         self._meta.captures.append(capture)
         self._line("capture", capture)
