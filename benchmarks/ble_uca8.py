@@ -22,6 +22,7 @@ from rich.progress import Progress
 from threadpoolctl import threadpool_limits
 
 from benchmarks.report import Report
+from blocks.calibration.array_calibration import ArrayCalibration
 from blocks.calibration.learn import Learned, learn_array_and_site
 from blocks.calibration.phase_manifold import calibrated_phase, plane_wave_phase
 from blocks.resection.posterior import pose_posterior
@@ -285,7 +286,25 @@ def bootstrap(outcomes: Sequence[Outcome | None], n_rounds: int) -> dict[str, tu
     }
 
 
-def measure(train_dir: Path, test_dir: Path, *, quick: bool, report: Report) -> None:
+def save(learned: Learned, folder: Path) -> None:
+    """Write what was learned for ``flowgraphs.ble_uca8``."""
+    folder.mkdir(parents=True, exist_ok=True)
+    fit = learned.fit
+    ArrayCalibration(
+        calibration_id="uca8",
+        offset_rad=fit.offset_rad,
+        gain_db=np.zeros(len(fit.offset_rad)),
+        scale=fit.scale,
+        harmonic_rad=fit.harmonic_rad,
+        device="ble-uca8",
+        channel_map=ARRAY.channel_map,
+        frequency_hz=2.44e9,
+        frequency_tolerance_hz=45e6,
+    ).save(folder / "calibration.npz")
+    learned.survey.save(folder / "survey.json")
+
+
+def measure(train_dir: Path, test_dir: Path, *, quick: bool, report: Report, save_to: Path | None = None) -> None:
     """Run both and add the rows."""
     stride = 4 if quick else 1
     same = train_dir.resolve() == test_dir.resolve()
@@ -311,6 +330,8 @@ def measure(train_dir: Path, test_dir: Path, *, quick: bool, report: Report) -> 
         test = listen(test_dir)
         train = test if same else listen(train_dir)
         learned = None if same else learn(train)
+        if save_to is not None:
+            save(learned or learn(train), save_to)
         task = progress.add_task("judging", total=len(test))
         for i, heard in enumerate(test):
             taught = learned or learn(train[:i] + train[i + 1 :])
@@ -375,11 +396,12 @@ def main() -> None:
     parser.add_argument("--test", type=Path, default=DEFAULT_DIR, help="folder of positions to estimate")
     parser.add_argument("--json", action="store_true", help="one JSON object a row")
     parser.add_argument("--quick", action="store_true", help="every fourth packet")
+    parser.add_argument("--save", type=Path, help="write what TRAIN taught to this folder")
     arguments = parser.parse_args()
     report = Report("ble_uca8", as_json=arguments.json)
     try:
         with threadpool_limits(1):
-            measure(arguments.train, arguments.test, quick=arguments.quick, report=report)
+            measure(arguments.train, arguments.test, quick=arguments.quick, report=report, save_to=arguments.save)
     except HilError as error:
         raise SystemExit(f"ble_uca8: {error}") from error
     report.finish()

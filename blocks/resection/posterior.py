@@ -34,8 +34,8 @@ def pose_posterior(
     degrees_of_freedom: float = 4.0,
     distance_exponent: float = 0.0,
     reference_m: float = 1.0,
-    n_cells: int = 90,
-    n_headings: int = 41,
+    n_cells: int = 48,
+    n_headings: int = 25,
 ) -> PosePosterior:
     r"""Posterior mean of the pose by integration over a grid.
 
@@ -51,7 +51,8 @@ def pose_posterior(
         degrees_of_freedom: Of the Student-t.
         distance_exponent: The deviation grows with distance to this power.
         reference_m: Distance at which ``bearing_std_rad`` holds.
-        n_cells: Cells along each side of the grid, which reaches half an extent beyond the beacons.
+        n_cells: Cells along each side of the grid. A first one reaches half an extent beyond the beacons, a second one
+            five deviations about what the first one found.
         n_headings: Headings about the best one of each cell, over +-4 deviations.
 
     Raises:
@@ -63,9 +64,29 @@ def pose_posterior(
         raise EstimationError(f"resection: bearing deviations must be above 0, got {std0.tolist()}")
     low, high = beacon.min(0), beacon.max(0)
     margin = 0.5 * float((high - low).max())
-    axes = [np.linspace(low[i] - margin, high[i] + margin, n_cells) for i in range(2)]
-    x, y = (g.ravel() for g in np.meshgrid(*axes, indexing="ij"))
+    low, high = low - margin, high + margin
+    shape = (degrees_of_freedom, distance_exponent, reference_m, n_headings)
+    step = (high - low) / (n_cells - 1)
+    first = _integrate(azimuth, beacon, std0, low, high, n_cells, *shape)
+    reach = 5 * np.sqrt(np.diag(first.covariance)[:2]) + 2 * step
+    low, high = np.maximum(first.position_m - reach, low), np.minimum(first.position_m + reach, high)
+    return _integrate(azimuth, beacon, std0, low, high, n_cells, *shape)
 
+
+def _integrate(
+    azimuth: F64,
+    beacon: F64,
+    std0: F64,
+    low: F64,
+    high: F64,
+    n_cells: int,
+    degrees_of_freedom: float,
+    distance_exponent: float,
+    reference_m: float,
+    n_headings: int,
+) -> PosePosterior:
+    """Mean and covariance over one grid of positions; headings are about the best one of each cell."""
+    x, y = (g.ravel() for g in np.meshgrid(*(np.linspace(low[i], high[i], n_cells) for i in range(2)), indexing="ij"))
     dx, dy = beacon[:, :1] - x, beacon[:, 1:] - y  # [beacon, cell]
     near = np.maximum(np.hypot(dx, dy), reference_m / 8)
     std = std0[:, None] * (near / reference_m) ** distance_exponent

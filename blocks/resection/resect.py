@@ -12,6 +12,7 @@ from hil.errors import EstimationError
 F64 = npt.NDArray[np.float64]
 
 _APART = 0.25  # minima farther apart than this share of the beacons' extent are two
+_N_TRIED = 6  # starts that are followed: the closed form's and the most likely of the others
 _CHI2_AMBIGUOUS = 4.0  # a second minimum within this cost of the best could as well be true (2 deviations)
 
 
@@ -75,11 +76,19 @@ def resect(
         wrapped: F64 = np.angle(np.exp(1j * (azimuth - pose_bearing(x[:2], float(x[2]), beacon)))) / std
         return wrapped
 
+    def jacobian(x: F64) -> F64:
+        return -_bearing_jacobian(x[:2], beacon) / std[:, None]
+
     extent = float(np.ptp(beacon, axis=0).max())
     solutions = []
-    for start in _starts(azimuth, beacon, n_starts):
-        x0 = np.array([*start.position_m, start.heading_rad])
-        solutions.append(least_squares(residual, x0, loss="soft_l1", f_scale=robust_scale, x_scale=[extent, extent, 1]))
+    starts = [np.array([*s.position_m, s.heading_rad]) for s in _starts(azimuth, beacon, n_starts)]
+    promising = sorted(starts[1:], key=lambda x: float(np.log1p(residual(x) ** 2).sum()))[:_N_TRIED]
+    for x0 in [starts[0], *promising]:
+        solutions.append(
+            least_squares(
+                residual, x0, jacobian, loss="soft_l1", f_scale=robust_scale, x_scale=np.array([extent, extent, 1.0])
+            )
+        )
     best = min(solutions, key=lambda s: float(s.cost))
     ambiguous = any(
         2 * float(s.cost - best.cost) < _CHI2_AMBIGUOUS and np.hypot(*(s.x[:2] - best.x[:2])) > _APART * extent
@@ -105,11 +114,16 @@ def _starts(azimuth: F64, beacon: F64, n: int) -> list[Pose]:
     return [resect_closed_form(azimuth, beacon), *starts]
 
 
-def _covariance(position: F64, beacon: F64, std: F64) -> F64:
-    """Inverse of the Fisher information of (x, y, heading)."""
+def _bearing_jacobian(position: F64, beacon: F64) -> F64:
+    """Derivative of each azimuth by (x, y, heading), ``[beacon, 3]``."""
     difference = beacon - position
     squared = np.maximum((difference**2).sum(-1), 1e-12)
-    jacobian = np.stack([-difference[:, 1] / squared, difference[:, 0] / squared, -np.ones(len(beacon))], axis=-1)
+    return np.stack([-difference[:, 1] / squared, difference[:, 0] / squared, -np.ones(len(beacon))], axis=-1)
+
+
+def _covariance(position: F64, beacon: F64, std: F64) -> F64:
+    """Inverse of the Fisher information of (x, y, heading)."""
+    jacobian = _bearing_jacobian(position, beacon)
     information = (jacobian / std[:, None] ** 2).T @ jacobian
     scale = 1 / np.sqrt(np.maximum(np.diag(information), 1e-300))
     normalized = information * scale[:, None] * scale

@@ -17,6 +17,7 @@ PhaseModel = Callable[[F64], F64]
 
 _STEP_RAD = 1e-4  # of the numerical derivative of the phase model, far below any beamwidth
 _REFINEMENTS = 4
+_CELLS_AT_ONCE = 1_000_000  # of the grid, to bound memory
 
 
 class PacketBearing(NamedTuple):
@@ -85,21 +86,22 @@ def search_bearing_and_offset(
     pick = np.zeros((len(slots), timing.n_elements))
     pick[np.arange(len(slots)), element] = 1.0
     power = (np.abs(snapshots) ** 2).sum(-1)
-    best = np.full(n_packets, -np.inf)
+    offsets = np.asarray(offset_grid_rad, dtype=np.float64)
+    turn = np.exp(-1j * offsets[:, None] * slots)
     azimuth, offset = np.zeros(n_packets), np.zeros(n_packets)
-    for candidate in np.asarray(offset_grid_rad, dtype=np.float64):
-        beam = np.abs(((snapshots * np.exp(-1j * candidate * slots)) @ pick) @ conjugate) ** 2 / len(slots)
-        at = beam.argmax(-1)
-        explained = beam[np.arange(n_packets), at]
+    at_once = max(1, _CELLS_AT_ONCE // (len(offsets) * n_azimuth))
+    for start in range(0, n_packets, at_once):
+        part = slice(start, start + at_once)
+        beam = np.abs(((snapshots[part, None] * turn) @ pick) @ conjugate) ** 2 / len(
+            slots
+        )  # [packet, offset, azimuth]
         # log likelihood with the noise power concentrated out, plus the prior
-        score = -len(slots) * np.log(np.maximum(power - explained, 1e-6 * power) / np.maximum(power, 1e-300))
-        score = score - 0.5 * precision * (candidate - mean) ** 2
-        better = score > best
-        best, azimuth, offset = (
-            np.where(better, score, best),
-            np.where(better, azimuth_grid[at], azimuth),
-            np.where(better, candidate, offset),
-        )
+        explained, total = beam.max(-1), power[part, None]
+        score = -len(slots) * np.log(np.maximum(total - explained, 1e-6 * total) / np.maximum(total, 1e-300))
+        score -= 0.5 * precision[part, None] * (offsets - mean[part, None]) ** 2
+        best = score.argmax(-1)
+        offset[part] = offsets[best]
+        azimuth[part] = azimuth_grid[beam[np.arange(len(best)), best].argmax(-1)]
     return _refine(snapshots, slots, element, phase_model, azimuth, offset, mean, precision)
 
 
