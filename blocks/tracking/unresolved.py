@@ -38,7 +38,8 @@ def unresolved(
         gate: Largest Mahalanobis distance squared of a pair.
         position_m: Predicted position of each track, ``[track, xyz]`` metres.
         origin_m: The array's centre, ``[xyz]`` metres.
-        resolution_rad: Angle below which two sources may come as one detection.
+        resolution_rad: Angle below which two sources may come as one detection; twice that for tracks that already
+            share one, as both have since drifted from their sources.
         before: Tracks that shared their last detection.
     """
     without = [i for i in tracks if i not in pairs]
@@ -46,7 +47,9 @@ def unresolved(
         return {}
     direction = position_m - origin_m
     direction = direction / np.linalg.norm(direction, axis=-1, keepdims=True)
-    close = np.linalg.norm(direction[:, None] - direction[None, :], axis=-1) < resolution_rad
+    sharing = np.array([i in before for i in range(len(direction))])
+    limit = np.where(sharing[:, None] & sharing[None, :], 2 * resolution_rad, resolution_rad)
+    close = np.linalg.norm(direction[:, None] - direction[None, :], axis=-1) < limit
     shared: dict[int, set[int]] = {}
     for j, d in pairs.items():
         with_j = {i for i in without if close[i, j] and (i in before or seen.mahalanobis2[i, d] <= gate)}

