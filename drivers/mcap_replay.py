@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from typing import Annotated, Any
+from typing import Annotated, Any, ClassVar
 
 from msgspec import Meta
 
@@ -31,6 +31,7 @@ class McapReplay(Replay):
     """
 
     params: McapReplayParams
+    contiguous: ClassVar[bool] = False  # streams of blocks are recorded too, and these may count in steps
 
     def __init__(self, name: str | None = None, /, **params: Any) -> None:
         super().__init__(name, **params)

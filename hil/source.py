@@ -21,11 +21,14 @@ class Source(Node):
 
     Attributes:
         finite: The stream ends by itself (a file). A finite source is not reopened when it fails.
+        contiguous: Frames of each output are numbered without gaps, so a gap behind it is a loss even where nobody
+            reported one.
         verbs: Names of methods that the control plane may call, e.g. ``("tune", "set_gain")``.
     """
 
     inputs: ClassVar[Mapping[str, Port]] = {}
     finite: ClassVar[bool] = False
+    contiguous: ClassVar[bool] = True
 
     def open(self) -> None:
         """Connect to the device.

@@ -72,7 +72,8 @@ def make_plan(graph: Graph, directory: Path, *, inline: bool) -> Plan:
         kind = c.kind or default_kind()
         name = f"{run}.e{i}"
         endpoint = {"tcp": "tcp://127.0.0.1:*", "ipc": f"ipc://{directory}/e{i}", "shm": ""}[kind]
-        contiguous = isinstance(graph.nodes[c.source[0]], Source)
+        producer = graph.nodes[c.source[0]]
+        contiguous = isinstance(producer, Source) and producer.contiguous
         edges[c.label] = EdgeSpec(
             name, c.label, kind, c.source, c.sink, a, b, c.capacity, c.policy, contiguous, endpoint
         )

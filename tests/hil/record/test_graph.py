@@ -5,8 +5,9 @@ import pytest
 
 from drivers.mcap_replay import McapReplay
 from hil.graph import Graph
-from hil.record import Recorder, describe_recording, open_recording
+from hil.record import Recorder, describe_recording, open_recording, open_writer
 from tests.hil.record.nodes import MortalRecorder
+from tests.hil.record.streams import iq
 from tests.hil.runtime.nodes import Counter, Scale
 
 
@@ -42,6 +43,18 @@ def test_recorded_and_replayed_to_the_same_bits(tmp_path):
     for seq, frame in first.items():
         assert frame["x"].tobytes() == again[seq]["x"].tobytes()
         assert again[seq].header.time_ns == frame.header.time_ns
+
+
+def test_replayed_stream_that_counts_in_steps_has_no_losses(tmp_path):
+    writer = open_writer(tmp_path / "a.mcap")
+    for seq in range(0, 50, 10):
+        writer.write(iq(seq))
+    writer.close()
+    graph = Graph("replay")
+    graph.add(McapReplay("replay", path=str(tmp_path / "a.mcap")))
+    came = []
+    graph.run(on_frame={"replay.iq": lambda f: came.append(f.header)})
+    assert [(h.seq, h.lost.frames) for h in came if h.kind == "data"] == [(seq, 0) for seq in range(0, 50, 10)]
 
 
 @pytest.mark.parametrize("die_at", [20])
