@@ -127,7 +127,7 @@ class LiveTable:
 
     def show(self, record: dict[str, Any]) -> None:
         self._progress.n_frames += 1
-        self._records["sources" if "sources" in record else record.get("stream", "pose")] = record
+        self._records[record.get("stream", "")] = record
 
     def tick(self) -> None:
         self._progress.n_frames += 1
@@ -144,8 +144,10 @@ class LiveTable:
         from rich.text import Text
 
         parts: list[Any] = [Text(self._progress.text(), style="bold")]
-        record = self._records.get("sources")
-        if record is not None:
+        record = self._records.get("")
+        if record is not None and "pose" in record:
+            parts.append(Text(_pose_words(record["pose"])))
+        if record is not None and (record["sources"] or "pose" not in record):
             table = Table(box=None, pad_edge=False, header_style="cyan")
             for heading in ("id", "azimuth °", "range m", "x m", "y m", "z m", "± m", "power dB", "error m"):
                 table.add_column(heading, justify="right", min_width=8)
@@ -156,7 +158,7 @@ class LiveTable:
                 numbers = [_number(v, 3) for v in (*cells, source["power_db"], error)]
                 table.add_row("-" if source["id"] is None else str(source["id"]), *numbers)
             parts.append(table)
-        parts += [Text(line_of(r)) for name, r in self._records.items() if name != "sources"]
+        parts += [Text(line_of(r)) for stream, r in self._records.items() if stream]
         return Group(*parts)
 
 
@@ -189,11 +191,10 @@ def line_of(record: dict[str, Any]) -> str:
     if "stream" in record:
         arrays = "; ".join(f"{n} {a['dtype']} {list(a['shape'])}" for n, a in record["arrays"].items())
         return f"{head}  {record['stream']}: {arrays}"
-    if "pose" in record:
-        pose = record["pose"]
-        heading = _number(None if pose["heading_rad"] is None else math.degrees(pose["heading_rad"]), 1)
-        return f"{head}  here: x {_number(pose['x_m'])} y {_number(pose['y_m'])} m, heading {heading}°"
-    return f"{head}  {' | '.join(_words(s, record['truth']) for s in record['sources']) or 'no source'}"
+    sources = " | ".join(_words(s, record["truth"]) for s in record["sources"])
+    words = [_pose_words(record["pose"])] if "pose" in record else []
+    words += [sources or "no source"] if sources or not words else []
+    return f"{head}  {' || '.join(words)}"
 
 
 def spread_m(source: dict[str, Any]) -> float | None:
@@ -208,6 +209,11 @@ def nearest_truth_m(source: dict[str, Any], truth: list[dict[str, Any]] | None) 
         return None
     here = [source[k] for k in ("x_m", "y_m", "z_m")]
     return min(math.dist(here, [t[k] for k in ("x_m", "y_m", "z_m")]) for t in truth)
+
+
+def _pose_words(pose: dict[str, Any]) -> str:
+    heading = _number(None if pose["heading_rad"] is None else math.degrees(pose["heading_rad"]), 1)
+    return f"here: x {_number(pose['x_m'])} y {_number(pose['y_m'])} m, heading {heading}°"
 
 
 def _words(source: dict[str, Any], truth: list[dict[str, Any]] | None) -> str:

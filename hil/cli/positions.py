@@ -1,9 +1,9 @@
-"""Positions for people and programs: a frame of positions, estimates or a pose, and the truth of the same time."""
+"""Positions for people and programs: a frame of positions or estimates, with truth and pose of the same time."""
 
 from __future__ import annotations
 
 from collections import deque
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from typing import Any
 
 import numpy as np
@@ -27,32 +27,34 @@ SOURCE_KEYS = (
 _PATIENCE = 64
 
 
-def position_record(frame: Frame, truth: Frame | None = None, array: ArrayGeometry | None = None) -> dict[str, Any]:
+def position_record(
+    frame: Frame | None, truth: Frame | None = None, array: ArrayGeometry | None = None, pose: Frame | None = None
+) -> dict[str, Any]:
     """Plain values of one frame; what is not known is ``None``.
 
     Args:
-        frame: Of positions, tracks or estimates (:mod:`hil.streams`).
+        frame: Of positions, tracks or estimates (:mod:`hil.streams`); ``None`` for a receiver that gives its own pose
+            only.
         truth: The truth of the same time.
         array: Gives the truth its angles and ranges.
+        pose: The receiver's own pose at the same time.
 
     Returns:
         ``t_ns, seq, epoch, calibration, sources, truth``. ``covariance`` is that of x, y, z in m^2, three rows.
-        ``truth`` has the keys of a source, and is ``None`` where no truth is known.
+        ``truth`` has the keys of a source, and is ``None`` where no truth is known. Where there is a pose, also
+        ``pose``: ``x_m, y_m, z_m, heading_rad``, and ``covariance`` of x, y and heading.
     """
-    return {
-        **_record_header(frame.header),
-        "sources": _sources(frame, None),
+    leading = frame or pose
+    assert leading is not None
+    header = leading.header
+    record: dict[str, Any] = {
+        **_record_header(header),
+        "sources": [] if frame is None else _sources(frame, None),
         "truth": None if truth is None else _sources(truth, array),
     }
-
-
-def pose_record(frame: Frame) -> dict[str, Any]:
-    """Plain values of one frame of the receiver's own pose."""
-    x, y, z = frame["position_m"].tolist()
-    heading, covariance = float(frame["heading_rad"]), frame["pose_covariance"]
-    known = bool(np.isfinite(covariance).all())
-    pose = {"x_m": x, "y_m": y, "z_m": z, "heading_rad": heading, "covariance": covariance.tolist() if known else None}
-    return {**_record_header(frame.header), "pose": {k: _known(v) for k, v in pose.items()}}
+    if pose is not None:
+        record["pose"] = _pose(pose)
+    return record
 
 
 def frame_record(frame: Frame) -> dict[str, Any]:
@@ -61,42 +63,49 @@ def frame_record(frame: Frame) -> dict[str, Any]:
     return {**_record_header(frame.header), "stream": frame.header.stream, "arrays": arrays}
 
 
-class TruthJoin:
-    """Brings frames and their truth together, which come in any order; frames go out in theirs."""
+class Join:
+    """Brings frames and those of other streams of the same time together, which come in any order.
 
-    def __init__(self) -> None:
-        self._truth: dict[tuple[int, int], Frame] = {}
+    Args:
+        partners: Names of the other streams.
+    """
+
+    def __init__(self, partners: Sequence[str]) -> None:
+        self._partners: dict[str, dict[tuple[int, int], Frame]] = {name: {} for name in partners}
+        self._newest: dict[str, tuple[int, int]] = {}
         self._waiting: deque[Frame] = deque()
-        self._newest: tuple[int, int] | None = None
 
-    def add_truth(self, frame: Frame) -> Iterator[tuple[Frame, Frame | None]]:
-        """Take a truth frame; yield what waited for it."""
-        key = _key(frame.header)
-        self._truth[key] = frame.copy()
-        self._newest = key
-        while len(self._truth) > 4 * _PATIENCE:
-            del self._truth[next(iter(self._truth))]
+    def add_partner(self, name: str, frame: Frame) -> Iterator[tuple[Frame, dict[str, Frame]]]:
+        """Take a frame of another stream; yield what waited for it."""
+        held, key = self._partners[name], _key(frame.header)
+        held[key] = frame.copy()
+        self._newest[name] = key
+        while len(held) > 4 * _PATIENCE:
+            del held[next(iter(held))]
         return self._ready()
 
-    def add(self, frame: Frame) -> Iterator[tuple[Frame, Frame | None]]:
-        """Take a frame; yield what is ready, each frame with its truth, or ``None`` where there is none."""
+    def add(self, frame: Frame) -> Iterator[tuple[Frame, dict[str, Frame]]]:
+        """Take a frame; yield, in order, what is ready: each frame with those partners that it has."""
         self._waiting.append(frame.copy())
         return self._ready()
 
-    def finish(self) -> Iterator[tuple[Frame, Frame | None]]:
+    def finish(self) -> Iterator[tuple[Frame, dict[str, Frame]]]:
         """Yield what still waits."""
         while self._waiting:
             frame = self._waiting.popleft()
-            yield frame, self._truth.get(_key(frame.header))
+            yield frame, self._found(_key(frame.header))
 
-    def _ready(self) -> Iterator[tuple[Frame, Frame | None]]:
+    def _ready(self) -> Iterator[tuple[Frame, dict[str, Frame]]]:
         while self._waiting:
             key = _key(self._waiting[0].header)
-            truth = self._truth.get(key)
-            passed = self._newest is not None and self._newest > key
-            if truth is None and not passed and len(self._waiting) <= _PATIENCE:
+            found = self._found(key)
+            missing = [n for n in self._partners if n not in found and not self._newest.get(n, (-1, 0)) > key]
+            if missing and len(self._waiting) <= _PATIENCE:
                 return
-            yield self._waiting.popleft(), truth
+            yield self._waiting.popleft(), found
+
+    def _found(self, key: tuple[int, int]) -> dict[str, Frame]:
+        return {name: held[key] for name, held in self._partners.items() if key in held}
 
 
 def _key(header: Header) -> tuple[int, int]:
@@ -108,6 +117,14 @@ def _key(header: Header) -> tuple[int, int]:
 
 def _record_header(header: Header) -> dict[str, Any]:
     return {"t_ns": header.time_ns, "seq": header.seq, "epoch": header.epoch, "calibration": header.calibration}
+
+
+def _pose(frame: Frame) -> dict[str, Any]:
+    x, y, z = frame["position_m"].tolist()
+    covariance = frame["pose_covariance"]
+    known = covariance.tolist() if np.isfinite(covariance).all() else None
+    numbers = {"x_m": x, "y_m": y, "z_m": z, "heading_rad": float(frame["heading_rad"])}
+    return {**{name: _known(value) for name, value in numbers.items()}, "covariance": known}
 
 
 def _sources(frame: Frame, array: ArrayGeometry | None) -> list[dict[str, Any]]:

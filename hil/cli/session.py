@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import functools
 import logging
 import signal
 import sys
@@ -11,7 +12,7 @@ from typing import Any, NamedTuple
 
 from hil.array import ArrayGeometry
 from hil.cli.output import Printer, make_printer
-from hil.cli.positions import TruthJoin, frame_record, pose_record, position_record
+from hil.cli.positions import Join, frame_record, position_record
 from hil.cli.summary import condense
 from hil.descriptor import array_of
 from hil.errors import GraphError, RecordingError
@@ -21,8 +22,8 @@ from hil.source import Source
 
 log = logging.getLogger(__name__)
 
-#: Events that happen often and are in the counts anyway.
-_QUIET_EVENTS = ("gap", "overflow")
+#: Events that somebody who did not ask for more should hear of; the others come with -v.
+_LOUD_EVENTS = ("disconnected", "reconnect", "restart", "recording_problem")
 
 
 class RunOptions(NamedTuple):
@@ -110,26 +111,23 @@ class _Session:
         self._graph, self._printer, self._every_frame = graph, printer, every_frame
         exposed = graph.exposed
         self._positions = exposed.get("positions") or exposed.get("estimates")
-        self._pose = exposed.get("pose")
-        self._truth = exposed.get("truth")
-        self.printed = self._positions or self._pose
+        self.printed = self._positions or exposed.get("pose")
         self.n_frames = 0
         self.lost = NO_LOSS
         self.broken_pipe: BrokenPipeError | None = None
-        self._join = TruthJoin()
+        self._partners = {n: exposed[n] for n in ("truth", "pose") if n in exposed and exposed[n] != self.printed}
+        self._join = Join(list(self._partners))
         self._array: ArrayGeometry | None = None
 
     def taps(self) -> Iterable[tuple[str, Callable[[Frame], None]]]:
-        if self._positions is not None:
-            yield self._positions, self._on_positions
-            if self._truth is not None:
-                yield self._truth, self._on_truth
-        if self._pose is not None:
-            yield self._pose, self._on_pose
-        if self._every_frame:
+        if self.printed is not None:
+            yield self.printed, self._on_printed
+            for name, output in self._partners.items():
+                yield output, functools.partial(self._on_partner, name)
+        elif self._every_frame:
             for node in self._graph.nodes.values():
                 yield from ((f"{node.name}.{port}", self._on_any) for port in node.outputs)
-        elif self.printed is None:
+        else:
             sources = [n for n in self._graph.nodes.values() if isinstance(n, Source) and n.outputs]
             yield f"{sources[0].name}.{next(iter(sources[0].outputs))}", self._on_any
 
@@ -139,25 +137,20 @@ class _Session:
     def finish(self) -> None:
         self._print(self._join.finish())
 
-    def _on_positions(self, frame: Frame) -> None:
+    def _on_printed(self, frame: Frame) -> None:
         if self._is_data(frame):
-            self._count(frame, self._positions)
-            self._print(self._join.add(frame) if self._truth is not None else [(frame, None)])
+            self._count(frame)
+            self._print(self._join.add(frame))
 
-    def _on_truth(self, frame: Frame) -> None:
+    def _on_partner(self, name: str, frame: Frame) -> None:
         if frame.header.kind == "data":
-            self._print(self._join.add_truth(frame))
+            self._print(self._join.add_partner(name, frame))
         elif frame.header.kind == "descriptor" and "array" in frame.header.meta:
             self._array = array_of(frame)
 
-    def _on_pose(self, frame: Frame) -> None:
-        if self._is_data(frame):
-            self._count(frame, self._pose)
-            self._show(pose_record(frame))
-
     def _on_any(self, frame: Frame) -> None:
         if self._is_data(frame):
-            self._count(frame, None)
+            self._count(frame)
             if self._every_frame:
                 self._show(frame_record(frame))
             else:
@@ -168,18 +161,21 @@ class _Session:
         if header.kind == "event":
             event = {**header.meta}
             name = event.pop("event", "event")
-            level = logging.INFO if name in _QUIET_EVENTS else logging.WARNING
+            level = logging.WARNING if name in _LOUD_EVENTS else logging.INFO
             log.log(level, "%s #%d: %s %s", header.stream, header.seq, name, event or "")
         return header.kind == "data"
 
-    def _count(self, frame: Frame, output: str | None) -> None:
-        if output == self.printed:
-            self.n_frames += 1
-            self.lost = self.lost.plus(frame.header.lost)
+    def _count(self, frame: Frame) -> None:
+        self.n_frames += 1
+        self.lost = self.lost.plus(frame.header.lost)
 
-    def _print(self, ready: Iterable[tuple[Frame, Frame | None]]) -> None:
-        for frame, truth in ready:
-            self._show(position_record(frame, truth, self._array))
+    def _print(self, ready: Iterable[tuple[Frame, dict[str, Frame]]]) -> None:
+        for frame, found in ready:
+            truth, pose = found.get("truth"), found.get("pose")
+            if self._positions is None:
+                self._show(position_record(None, truth, self._array, frame))
+            else:
+                self._show(position_record(frame, truth, self._array, pose))
 
     def _show(self, record: dict[str, Any]) -> None:
         if self.broken_pipe is not None:
