@@ -13,7 +13,9 @@ from hil.errors import EstimationError
 F64 = npt.NDArray[np.float64]
 
 SEPARATION_SIGMA = 4.0  # a split of one source by noise reaches two to three
-N_STARTS = 3
+TRACY_WIDOM = 2.0  # noise is above it about once in 10,000 times
+N_STARTS = 2
+MAX_ITERATIONS = 15
 
 
 def separate_close(
@@ -23,7 +25,8 @@ def separate_close(
 
     Each starts where the signal subspace, with the present sources projected out (RAP-MUSIC), is largest on the
     grid; all are then fitted together. Two wavefronts closer than the beam have one null in the MUSIC cost, yet the
-    likelihood separates them down to the Cramer-Rao bound.
+    likelihood separates them down to the Cramer-Rao bound. Signal directions whose power noise alone can have are not
+    searched for.
 
     Args:
         signal: ``[sensor, n_sources]`` orthonormal.
@@ -32,6 +35,7 @@ def separate_close(
         fit: The sources that have nulls; at least one.
         n_sources: How many there should be.
     """
+    n_sources = min(n_sources, n_above_noise(signal, moments))
     while len(fit.azimuth_rad) < n_sources:
         remaining = remaining_projection(signal, dictionary, fit.azimuth_rad, fit.inverse_range_per_m)
         shape = (len(dictionary.azimuth_rad), dictionary.grid.n_range)
@@ -42,6 +46,30 @@ def separate_close(
             return fit
         fit = min(kept, key=lambda one: one.cost)
     return fit
+
+
+def n_above_noise(signal: npt.NDArray[np.complex128], moments: Moments) -> int:
+    r"""How many leading eigenvalues are larger than white noise alone gives.
+
+    The largest of ``p`` noise eigenvalues of ``T`` snapshots is :math:`\sigma^2 (\mu + q s) / T` with
+    :math:`\mu = (\sqrt{p} + \sqrt{T})^2`, :math:`s = (\sqrt{p} + \sqrt{T}) (p^{-1/2} + T^{-1/2})^{1/3}` and ``q`` of
+    the Tracy-Widom law of complex data (Johansson 2000); they are tested one by one, each against the mean of those that
+    are left (Kritchman and Nadler 2009).
+
+    Args:
+        signal: Leading eigenvectors, largest first, ``[sensor, source]``.
+        moments: Covariance or samples that they are of.
+    """
+    eigenvalues = (signal.conj() * moments.times(signal)).sum(axis=0).real
+    left, root_t = moments.trace, np.sqrt(moments.n_snapshots)
+    for i, value in enumerate(eigenvalues.tolist()):
+        root_p = np.sqrt(moments.n_sensors - i)
+        spread = (root_p + root_t) * (1 / root_p + 1 / root_t) ** (1 / 3)
+        largest = ((root_p + root_t) ** 2 + TRACY_WIDOM * spread) / moments.n_snapshots
+        if value <= largest * left / (moments.n_sensors - i):
+            return i
+        left -= value
+    return len(eigenvalues)
 
 
 def separation(azimuth_rad: F64, inverse_range_per_m: F64, covariance: F64, *, full_circle: bool = False) -> F64:
@@ -70,7 +98,7 @@ def _with_source(moments: Moments, dictionary: Dictionary, fit: SourceFit, start
     azimuth = np.append(fit.azimuth_rad, dictionary.azimuth_rad[start // n_range])
     inverse_range = np.append(fit.inverse_range_per_m, dictionary.inverse_range_per_m[start % n_range])
     try:
-        return refine_maximum_likelihood(moments, dictionary, azimuth, inverse_range, max_iterations=30)
+        return refine_maximum_likelihood(moments, dictionary, azimuth, inverse_range, max_iterations=MAX_ITERATIONS)
     except EstimationError:
         return None  # the descent ran two sources into one: from this start there is no further source
 
