@@ -5,6 +5,7 @@ from __future__ import annotations
 import logging
 import threading
 import time
+from collections import deque
 from pathlib import Path
 from typing import Annotated, Any, ClassVar
 
@@ -42,7 +43,8 @@ class Recorder(Block):
     What came is in the file after at most ``flush_interval_s`` (plus the time that one write takes), so that a
     process that is killed takes no more than that with it. A file that cannot grow any more (a full disk, a quota)
     ends the recording and not the receiver: the output ``events`` then says so, once, what was written stays
-    readable, and what comes later is counted as lost.
+    readable, and what comes later is counted as lost. A stream that the format has no place for is left out, which
+    ``events`` says once.
 
     Raises:
         RecordingError: In ``setup``: the file exists, or cannot be made.
@@ -61,7 +63,7 @@ class Recorder(Block):
         self._writer: RecordingWriter | None = None
         self._resumed = False
         self._failure: str | None = None
-        self._untold: list[Frame] = []
+        self._untold: deque[Frame] = deque()  # the flushing thread adds to it as well
         self.refused: dict[str, int] = {}
         self._path: Path | None = None
         self._stop: threading.Event | None = None
@@ -191,8 +193,10 @@ class Recorder(Block):
         self._untold.append(Frame(self.header.replace(**changes)))
 
     def _tell(self) -> list[tuple[str, Frame]]:
-        told, self._untold = self._untold, []
-        return [("events", frame) for frame in told]
+        told: list[tuple[str, Frame]] = []
+        while self._untold:
+            told.append(("events", self._untold.popleft()))
+        return told
 
     def _end(self) -> None:
         if self._stop is not None and self._flusher is not None:

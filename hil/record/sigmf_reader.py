@@ -10,17 +10,14 @@ from typing import Any
 
 import numpy as np
 
-from hil.array import ArrayGeometry
-from hil.descriptor import descriptor_frame
 from hil.errors import HilError, RecordingError
-from hil.frame import NO_LOSS, AnyArray, ArraySpec, Frame, Header, Loss
+from hil.frame import AnyArray, Frame, Header
 from hil.record.recording import ReadFile, Recording
-from hil.record.sigmf_format import arrays_of, header_after, header_of, sample_datatype, sample_spec, utc_of
+from hil.record.sigmf_foreign import FOREIGN_STREAM, ForeignSegments
+from hil.record.sigmf_format import arrays_of, header_after, header_of, sample_datatype, sample_spec
 from hil.record.sigmf_meta import SigmfMeta, load_meta, parse_meta
 from hil.wire import DEFAULT_LIMITS, Limits
 
-#: Stream of a recording that names none.
-FOREIGN_STREAM = "sigmf.iq"
 _DATATYPE = re.compile(r"c(f32|f64|i8|i16|i32|u8|u16)(_le|_be)?")
 
 
@@ -139,7 +136,7 @@ class SigmfRecording(Recording):
             return
         captures = captures or [{"core:sample_start": 0}]
         ends = [c["core:sample_start"] for c in captures[1:]] + [self._n_samples]
-        foreign = _Foreign(self)
+        foreign = ForeignSegments(self._meta.common, self._rate, self._foreign_samples, self._read_samples)
         for capture, end in zip(captures, ends, strict=True):
             start = capture["core:sample_start"]
             try:
@@ -162,14 +159,14 @@ class SigmfRecording(Recording):
         n_frames, rest = divmod(end - start, spec.shape[1])
         for n in range(n_frames):
             at = start + n * spec.shape[1]
-            interleaved = self.read_samples(at, spec.shape[1]).reshape(spec.shape[1], self._n_channels, 2)
+            interleaved = self._read_samples(at, spec.shape[1]).reshape(spec.shape[1], self._n_channels, 2)
             pairs = np.ascontiguousarray(np.swapaxes(interleaved, 0, 1))
             array = pairs if len(spec.shape) == 3 else pairs.view(spec.dtype)[..., 0]
             yield at, Frame(header_after(first, n), {spec.name: array})
         if rest:
             self._problem(f"{rest} samples of an incomplete frame at sample {end - rest}")
 
-    def read_samples(self, start: int, n: int) -> AnyArray:
+    def _read_samples(self, start: int, n: int) -> AnyArray:
         """Read ``n`` samples of all channels: ``[n * channels * 2]`` real numbers."""
         n_bytes = n * self._sample_bytes
         if n_bytes > self.limits.array_bytes:
@@ -189,92 +186,6 @@ class SigmfRecording(Recording):
         except RecordingError as error:
             self._problem(f"damaged: an annotation at sample {plain['core:sample_start']}: {error}")
             return None
-
-    @property
-    def rate_hz(self) -> float | None:
-        return self._rate
-
-    @property
-    def common(self) -> dict[str, Any]:
-        return self._meta.common
-
-    @property
-    def foreign_frame_samples(self) -> int:
-        return self._foreign_samples
-
-
-class _Foreign:
-    """Cuts the segments of a recording made elsewhere into frames and counts on from one to the next."""
-
-    def __init__(self, recording: SigmfRecording) -> None:
-        self._recording = recording
-        self._seq = 0
-        self._epoch = 0
-        self._next_index: int | None = None
-        self._frequency: float | None = None
-        self._geometry: ArrayGeometry | None = None
-
-    def segment(self, capture: dict[str, Any], start: int, end: int) -> Iterator[tuple[int, Frame]]:
-        recording = self._recording
-        index, frequency = capture.get("core:global_index", start), capture.get("core:frequency")
-        if type(index) is not int or index < 0:
-            raise RecordingError(f"core:global_index: expected an integer from 0, got {str(index)[:40]}")
-        if frequency is not None and (type(frequency) not in (int, float) or not 0 < frequency < float("inf")):
-            raise RecordingError(f"core:frequency: expected a number above 0, got {str(frequency)[:40]}")
-        if self._frequency is not None and frequency != self._frequency:
-            self._epoch += 1
-        self._frequency = frequency
-        missing = 0 if self._next_index is None else max(0, index - self._next_index)
-        time_ns = utc_of(str(capture["core:datetime"])) if "core:datetime" in capture else None
-        header = Header(
-            FOREIGN_STREAM,
-            self._seq,
-            epoch=self._epoch,
-            sample_start=index,
-            sample_rate_hz=recording.rate_hz,
-            frequency_hz=None if frequency is None else float(frequency),
-            time_ns=time_ns,
-            timebase=None if time_ns is None else "utc",
-            lost=Loss(samples=missing) if missing else NO_LOSS,
-        )
-        if "spatial:element_geometry" in capture:
-            geometry = _geometry(recording.common, capture)
-            if geometry != self._geometry:
-                self._geometry = geometry
-                yield start, descriptor_frame(header.replace(lost=NO_LOSS), geometry)
-        for at in range(start, end, recording.foreign_frame_samples):
-            n = min(recording.foreign_frame_samples, end - at)
-            flat = recording.read_samples(at, n)
-            pairs = np.swapaxes(flat.reshape(n, -1, 2), 0, 1)
-            iq = np.ascontiguousarray(_full_scale(pairs)).view(np.complex64)[..., 0]
-            into = at - start
-            counted = header.replace(
-                seq=self._seq,
-                sample_start=index + into,
-                time_ns=None if time_ns is None else time_ns + round(into / (recording.rate_hz or 1.0) * 1e9),
-                lost=header.lost if at == start else NO_LOSS,
-                array_id=None if self._geometry is None else self._geometry.array_id,
-                arrays=(ArraySpec("iq", "complex64", iq.shape, ("sensor", "snapshot"), "FS"),),
-            )
-            self._seq += 1
-            yield at, Frame(counted, {"iq": iq})
-        self._next_index = index + end - start
-
-
-def _geometry(common: dict[str, Any], capture: dict[str, Any]) -> ArrayGeometry:
-    try:
-        return ArrayGeometry.from_sigmf_spatial(common, capture)
-    except (TypeError, ValueError, KeyError, AttributeError, IndexError) as error:
-        raise RecordingError(f"spatial:element_geometry is not readable: {type(error).__name__} {error}") from error
-
-
-def _full_scale(pairs: AnyArray) -> AnyArray:
-    """Real numbers as float32, integers so that their full scale is 1."""
-    kind, bits = pairs.dtype.kind, 8 * pairs.dtype.itemsize
-    values = pairs.astype(np.float32)
-    if kind == "u":
-        values -= 2.0 ** (bits - 1)
-    return values / np.float32(1.0 if kind == "f" else 2.0 ** (bits - 1))
 
 
 def _time(header: Header, otherwise_ns: int) -> int:
