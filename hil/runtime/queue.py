@@ -88,7 +88,7 @@ class SendQueue(Generic[T]):
         return not self.waiting and not self.in_flight
 
     def has_room(self) -> bool:
-        return self.depth < self.capacity
+        return self._n_data_waiting + self._n_data_in_flight < self.capacity
 
     def offer(self, item: Item[T]) -> list[Item[T]] | None:
         """Queue ``item``; return the items that the policy dropped for it, or ``None`` where it must wait.
@@ -139,9 +139,12 @@ class SendQueue(Generic[T]):
 
     def acknowledge(self, n: int) -> list[Item[T]]:
         """The consumer has finished with the ``n`` oldest frames in flight; return them."""
-        done = [self.in_flight.popleft() for _ in range(min(n, len(self.in_flight)))]
+        done: list[Item[T]] = []
+        while len(done) < n and self.in_flight:
+            item = self.in_flight.popleft()
+            self._n_data_in_flight -= item.is_data
+            done.append(item)
         self.first_in_flight += len(done)
-        self._n_data_in_flight -= sum(i.is_data for i in done)
         return done
 
     def consumer_died(self, begun: bool = True) -> Item[T] | None:

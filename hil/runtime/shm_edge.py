@@ -13,7 +13,8 @@ written and read: packing, unpacking and checking the rest would take longer tha
 writer, and aligned words are written whole; the order of stores that this needs is what x86-64 gives, so other
 machines use a socket instead (:func:`supported`). The bells are named pipes: a side that is about to sleep says so in
 its word, and the other then writes one byte. A busy edge makes no system call at all. A bell missed because both
-looked at the same instant costs one :data:`NAP_S`.
+looked at the same instant costs one :data:`NAP_S`. To be woken takes longer than to copy a frame, so a consumer that
+was woken at once last time looks for a moment before it sleeps again.
 
 The file outlives either side: a worker that is restarted goes on where the one before died. The frame that it had
 begun is lost, and reported in the header of the next.
@@ -26,6 +27,7 @@ import mmap
 import os
 import platform
 import struct
+import time
 from pathlib import Path
 
 from hil.errors import WireError
@@ -46,6 +48,9 @@ _HEAD_OF_ENTRY = struct.Struct("<QQQQQqq")
 _DESCRIPTOR = ENTRIES
 #: The longest that a side sleeps without looking again.
 NAP_S = 0.02
+#: A consumer for whom frames come faster than it could be woken looks for so long before it sleeps. Waking takes about
+#: as long.
+SPIN_NS = 100_000
 
 
 def supported() -> bool:
@@ -225,10 +230,11 @@ class ShmSender:
         Raises:
             EdgeOverflow: Full, and the policy is ``fail``.
         """
-        self.service()
         queue = self.queue
+        if queue.in_flight or queue.waiting:
+            self.service()
         header = frame.header
-        if header.kind == "data" and not queue.has_room():
+        if not queue.has_room() and header.kind == "data":
             if queue.policy == "block":
                 return False
             if queue.policy == "drop_newest":  # not worth a copy
@@ -247,8 +253,9 @@ class ShmSender:
             for item in self.queue.acknowledge(done - self._acknowledged):
                 self._pool.release(item.payload)
             self._acknowledged = done
-        # Also where nothing of ours was taken: what a producer before this one left may have made room.
-        self._publish()
+        if self.queue.waiting:
+            # Also where nothing of ours was taken: what a producer before this one left may have made room.
+            self._publish()
 
     def arm(self) -> bool:
         """About to sleep: ask for a bell if anything waits for credit. True: there is credit, do not sleep."""
@@ -273,17 +280,16 @@ class ShmSender:
 
     def _publish(self) -> None:
         words = self._words
-        if not self.queue.waiting or words[_HEAD] - words[_DONE] > ENTRIES - MAX_WINDOW:
-            return  # the second: entries of producers before this one are still there
-        published = False
+        first = head = words[_HEAD]
+        if head - words[_DONE] > ENTRIES - MAX_WINDOW:
+            return  # entries of producers before this one are still there
         while (item := self.queue.next_sendable()) is not None:
-            head = words[_HEAD]
             self._headers.write(head % ENTRIES, item.payload.number, item.header)
             if item.header.kind == "descriptor":
                 self._headers.write(_DESCRIPTOR, item.payload.number, item.header)
-            words[_HEAD] = head + 1
-            published = True
-        if published and words[_CONSUMER_WAITS]:
+            head += 1
+            words[_HEAD] = head
+        if head > first and words[_CONSUMER_WAITS]:
             words[_CONSUMER_WAITS] = 0
             self._bell.ring()
 
@@ -299,6 +305,8 @@ class ShmReceiver:
         self._headers = _HeaderReader(self._control)
         self._slots = SlotReader(prefix)
         self._holding = False
+        self._spins = False
+        self._asleep_since_ns = 0
         # One that takes the place of another has missed the descriptor.
         self._missed_descriptor = self._words[_TAKEN] > 0
         self._lost = self._abandoned()
@@ -343,12 +351,23 @@ class ShmReceiver:
 
     def arm(self) -> bool:
         """About to sleep: ask for a bell. True: a frame is there, do not sleep."""
-        self._words[_CONSUMER_WAITS] = 1
-        return self._words[_HEAD] > self._words[_TAKEN]
+        words = self._words
+        now = time.perf_counter_ns()
+        if self._spins:
+            taken, end = words[_TAKEN], now + SPIN_NS
+            while words[_HEAD] <= taken and now < end:
+                now = time.perf_counter_ns()
+            self._spins = now < end
+        self._asleep_since_ns = now
+        words[_CONSUMER_WAITS] = 1
+        return words[_HEAD] > words[_TAKEN]
 
     def disarm(self) -> None:
+        """Awake again."""
         self._words[_CONSUMER_WAITS] = 0
         self._bell.clear()
+        if self._words[_HEAD] > self._words[_TAKEN] and time.perf_counter_ns() - self._asleep_since_ns < SPIN_NS:
+            self._spins = True
 
     def close(self) -> None:
         self._words.release()

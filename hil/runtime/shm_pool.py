@@ -52,7 +52,7 @@ class ShmPool:
         self.prefix = prefix
         self._free: dict[int, list[Slot]] = defaultdict(list)
         self._slots: list[Slot] = []
-        self._last: tuple[Frame, Slot] | None = None
+        self._last: tuple[Frame | None, Slot] = None, Slot.__new__(Slot)
         self._specs: tuple[ArraySpec, ...] = ()
         self._size = _size_class(0)
         # The process id keeps the numbers of a restarted writer apart from those that readers still hold.
@@ -65,9 +65,8 @@ class ShmPool:
             RunError: Shared memory is full.
             WireError: The header does not describe the arrays.
         """
-        if self._last is not None and self._last[0] is frame and self._last[1].references > 0:
-            slot = self._last[1]
-        else:
+        last, slot = self._last
+        if last is not frame or slot.references == 0:
             specs = frame.header.arrays
             if specs != self._specs:
                 self._specs, self._size = specs, _size_class(sum(aligned(s.n_bytes) for s in specs))
@@ -82,8 +81,8 @@ class ShmPool:
                         f"frame of {frame.header.stream!r}: header says {spec}, the array is {array.dtype} "
                         f"{list(array.shape)}"
                     )
-                np.copyto(target, array)
-            self._last = (frame, slot)
+                target[...] = array
+            self._last = frame, slot
         slot.references += 1
         return slot
 
@@ -93,7 +92,7 @@ class ShmPool:
             self._free[slot.size].append(slot)  # last in, first out: the warmest is used next
 
     def close(self) -> None:
-        self._last = None
+        self._last = None, Slot.__new__(Slot)
         for slot in self._slots:
             del slot.bytes, slot.arrays
             slot.memory.close()
