@@ -11,7 +11,8 @@ import numpy as np
 import zmq
 
 from benchmarks.transport.payload import C64, N_SENSORS, FrameMaker
-from benchmarks.transport.plain_ring import PlainRing
+from benchmarks.transport.plain_ring import U8, PlainRing
+from hil.frame import Frame
 from hil.runtime.edge import Receiver, Sender
 from hil.runtime.shm_edge import ShmReceiver, ShmSender
 from hil.runtime.shm_pool import ShmPool
@@ -28,9 +29,12 @@ class Received(NamedTuple):
 
 
 class Producing(Protocol):
+    """``make`` is the source's part of the work, ``send`` the carrier's; what is timed for throughput is the latter."""
+
     endpoint: str
 
-    def send(self, seq: int, array: C64, sent_ns: int) -> None: ...
+    def make(self, seq: int, array: C64, sent_ns: int) -> Any: ...
+    def send(self, made: Any) -> None: ...
     def drain(self) -> None: ...
     def close(self) -> None: ...
 
@@ -49,9 +53,11 @@ class EdgeProducer:
         self._frames = FrameMaker(n_bytes)
         self.endpoint: str = getattr(sender, "endpoint", "")
 
-    def send(self, seq: int, array: C64, sent_ns: int) -> None:
-        frame = self._frames.make(seq, array, sent_ns)
-        while not self._sender.offer(frame):
+    def make(self, seq: int, array: C64, sent_ns: int) -> Frame:
+        return self._frames.make(seq, array, sent_ns)
+
+    def send(self, made: Frame) -> None:
+        while not self._sender.offer(made):
             sleep_on(self._sender)
             self._sender.service()
 
@@ -102,14 +108,17 @@ class BareProducer:
     """pyzmq as it comes: a MessagePack header and the payload, not copied."""
 
     def __init__(self, transport: str, directory: Path) -> None:
-        self._socket = zmq.Context.instance().socket(zmq.PUSH)
+        self._socket: zmq.Socket[bytes] = zmq.Context.instance().socket(zmq.PUSH)
         self._socket.setsockopt(zmq.SNDHWM, CAPACITY)
         self._socket.bind("tcp://127.0.0.1:*" if transport == "tcp" else f"ipc://{directory}/bare")
-        self.endpoint = self._socket.getsockopt_string(zmq.LAST_ENDPOINT).rstrip("\0")
+        self.endpoint: str = self._socket.getsockopt_string(zmq.LAST_ENDPOINT).rstrip("\0")
 
-    def send(self, seq: int, array: C64, sent_ns: int) -> None:
-        header = {"seq": seq, "dtype": "complex64", "shape": array.shape, "sent_ns": sent_ns}
-        self._socket.send_multipart([msgpack.packb(header), array], copy=False)
+    def make(self, seq: int, array: C64, sent_ns: int) -> tuple[dict[str, Any], C64]:
+        return {"seq": seq, "dtype": "complex64", "shape": array.shape, "sent_ns": sent_ns}, array
+
+    def send(self, made: tuple[dict[str, Any], C64]) -> None:
+        header, array = made
+        self._socket.send_multipart([msgpack.packb(header), array], copy=False)  # type: ignore[list-item]
 
     def drain(self) -> None:
         """It cannot know; its payloads do not change, so nothing has to be waited for."""
@@ -120,7 +129,7 @@ class BareProducer:
 
 class BareConsumer:
     def __init__(self, endpoint: str) -> None:
-        self._socket = zmq.Context.instance().socket(zmq.PULL)
+        self._socket: zmq.Socket[bytes] = zmq.Context.instance().socket(zmq.PULL)
         self._socket.setsockopt(zmq.RCVHWM, CAPACITY)
         self._socket.connect(endpoint)
 
@@ -143,8 +152,11 @@ class RingProducer:
     def __init__(self, path: Path, n_bytes: int) -> None:
         self._ring = PlainRing(path, n_bytes)
 
-    def send(self, seq: int, array: C64, sent_ns: int) -> None:
-        self._ring.write(seq, array.reshape(-1).view(np.uint8), sent_ns)
+    def make(self, seq: int, array: C64, sent_ns: int) -> tuple[int, U8, int]:
+        return seq, array.reshape(-1).view(np.uint8), sent_ns
+
+    def send(self, made: tuple[int, U8, int]) -> None:
+        self._ring.write(*made)
 
     def drain(self) -> None:
         while not self._ring.drained():

@@ -106,14 +106,17 @@ def _produce(line: Connection, kind: str, name: str, directory: Path, n_bytes: i
         line.send(("ready", carrier.endpoint))
         seq = 0
         while (command := line.recv()) is not None:
-            period_s = 1 / command[2] if command[0] == "latency" else 0.0
-            due = time.perf_counter()
-            for _ in range(command[1]):
-                if period_s:
-                    due += period_s
+            numbers = range(seq, seq + command[1])
+            if command[0] == "throughput":
+                for frame in [carrier.make(k, arrays[k % N_PAYLOADS], 0) for k in numbers]:
+                    carrier.send(frame)
+            else:
+                due = time.perf_counter()
+                for k in numbers:
+                    due += 1 / command[2]
                     time.sleep(max(0.0, due - time.perf_counter()))
-                carrier.send(seq, arrays[seq % N_PAYLOADS], time.perf_counter_ns())
-                seq += 1
+                    carrier.send(carrier.make(k, arrays[k % N_PAYLOADS], time.perf_counter_ns()))
+            seq = numbers.stop
             carrier.drain()
             line.send(("done", None))
         carrier.close()
