@@ -51,10 +51,10 @@ def separate_close(
 def n_above_noise(signal: npt.NDArray[np.complex128], moments: Moments) -> int:
     r"""How many leading eigenvalues are larger than white noise alone gives.
 
-    The largest of ``p`` noise eigenvalues of ``T`` snapshots is :math:`\sigma^2 (\mu + q s) / T` with
-    :math:`\mu = (\sqrt{p} + \sqrt{T})^2`, :math:`s = (\sqrt{p} + \sqrt{T}) (p^{-1/2} + T^{-1/2})^{1/3}` and ``q`` of
-    the Tracy-Widom law of complex data (Johansson 2000); they are tested one by one, each against the mean of those that
-    are left (Kritchman and Nadler 2009).
+    The largest of ``p`` noise eigenvalues of ``T`` snapshots is :math:`\sigma^2 (\mu + q s) / T` with :math:`\mu =
+    (\sqrt{p} + \sqrt{T})^2`, :math:`s = (\sqrt{p} + \sqrt{T}) (p^{-1/2} + T^{-1/2})^{1/3}` and ``q`` of the
+    Tracy-Widom law of complex data (Johansson 2000); they are tested one by one, each against the mean of those
+    that are left (Kritchman and Nadler 2009).
 
     Args:
         signal: Leading eigenvectors, largest first, ``[sensor, source]``.
