@@ -1,6 +1,6 @@
 """Bearings of known beacons to own position and heading: robust least squares."""
 
-from typing import NamedTuple
+from typing import Literal, NamedTuple
 
 import numpy as np
 import numpy.typing as npt
@@ -52,16 +52,19 @@ def resect(
     robust_scale: float = 2.0,
     n_starts: int = 4,
 ) -> Resection:
-    r"""Pose that minimizes :math:`\sum_b \rho(\mathrm{wrap}(a_b - \hat a_b(p, h))^2 / \sigma_b^2)`, soft L1.
+    r"""Pose that minimizes :math:`\sum_b \rho(\mathrm{wrap}(a_b - \hat a_b(p, h))^2 / \sigma_b^2)`, robust :math:`\rho`.
 
-    Several minima can exist, so it starts from the closed form and from ``n_starts`` squared places over and around the
-    beacons' extent (the heading of each is the best for it) and keeps the lowest.
+    With five beacons or more it is Cauchy's, which lets go of a wild bearing altogether. Of four, any three fit
+    exactly, and nothing tells which one to let go: then it is soft L1, which only holds large residuals back.
+    Several minima can exist, so it starts from the closed form (with five beacons also without each of them) and from
+    ``n_starts`` squared places over and around the beacons' extent, the heading of each the best for it, follows the
+    most likely ones and keeps the lowest.
 
     Args:
         azimuth_rad: Azimuth of each beacon in the array frame, ``[beacon]``.
         beacon_m: ``[beacon, xy]`` metres.
         bearing_std_rad: Standard deviation of each bearing, ``[beacon]`` or one for all.
-        robust_scale: Deviations beyond which a residual counts linearly.
+        robust_scale: Deviations about which a residual begins to lose its weight.
         n_starts: Starts along each side.
 
     Raises:
@@ -79,6 +82,7 @@ def resect(
     def jacobian(x: F64) -> F64:
         return -_bearing_jacobian(x[:2], beacon) / std[:, None]
 
+    loss: Literal["cauchy", "soft_l1"] = "cauchy" if len(azimuth) >= 5 else "soft_l1"
     extent = float(np.ptp(beacon, axis=0).max())
     solutions = []
     starts = [np.array([*s.position_m, s.heading_rad]) for s in _starts(azimuth, beacon, n_starts)]
@@ -86,7 +90,7 @@ def resect(
     for x0 in [starts[0], *promising]:
         solutions.append(
             least_squares(
-                residual, x0, jacobian, loss="soft_l1", f_scale=robust_scale, x_scale=np.array([extent, extent, 1.0])
+                residual, x0, jacobian, loss=loss, f_scale=robust_scale, x_scale=np.array([extent, extent, 1.0])
             )
         )
     best = min(solutions, key=lambda s: float(s.cost))
@@ -111,7 +115,11 @@ def _starts(azimuth: F64, beacon: F64, n: int) -> list[Pose]:
         for y in np.linspace(low[1] - margin, high[1] + margin, n)
     ]
     starts = [Pose(p, float(np.angle(np.exp(1j * (pose_bearing(p, 0.0, beacon) - azimuth)).sum()))) for p in places]
-    return [resect_closed_form(azimuth, beacon), *starts]
+    subsets = [np.arange(len(beacon))]
+    if len(beacon) >= 5:
+        subsets += [np.delete(subsets[0], i) for i in range(len(beacon))]
+    closed = [resect_closed_form(azimuth[s], beacon[s]) for s in subsets if len(np.unique(beacon[s], axis=0)) >= 3]
+    return [*closed, *starts]
 
 
 def _bearing_jacobian(position: F64, beacon: F64) -> F64:

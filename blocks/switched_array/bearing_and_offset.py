@@ -128,7 +128,8 @@ def _refine(
         residual = turned * np.exp(-1j * np.angle(total))[:, None]
         amplitude = np.abs(total) / n_slots
         coherence = n_slots * amplitude**2 / power
-        noise = np.maximum(power - n_slots * amplitude**2, 1e-9 * power) / (2 * n_slots)  # a real dimension, a slot
+        # across the signal only: samples of phase alone carry no noise along it; three parameters were fitted
+        noise = np.maximum((residual.imag**2).sum(-1) / max(n_slots - 3, 1), 1e-9 * power / n_slots)
         jacobian = amplitude[:, None, None] * np.stack(
             [slope, np.broadcast_to(centred, z.shape), np.ones(z.shape)], axis=-1
         )
