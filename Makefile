@@ -27,9 +27,9 @@ $(STAMP): pyproject.toml constraints.txt scripts/setup.sh
 setup-peers: setup ## also install GNU Radio (about 2 GB), for the comparison in benchmarks.transport
 	@bash scripts/debian_packages.sh gnuradio "the peer that benchmarks.transport compares with"
 
-demo: setup ## simulated array to positions for 10 s; leaves a picture in out/
+demo: setup ## simulated array to positions for 10 s; leaves the picture out/demo.png
 	@mkdir -p out
-	$(BIN)/hil run flowgraphs.near_field_music --for 10
+	$(BIN)/hil run flowgraphs.near_field_music --for 10 --set device.motion=crossing --picture out/demo.png
 
 test: setup ## the tests, without the slow ones
 	$(BIN)/python -m pytest

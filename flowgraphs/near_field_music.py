@@ -8,6 +8,7 @@ from __future__ import annotations
 import math
 from typing import Annotated, Any, Literal
 
+import msgspec
 from msgspec import Meta
 
 from blocks.evaluation.evaluate import Evaluate, EvaluateParams
@@ -18,6 +19,7 @@ from blocks.tracking.tracker import Tracker, TrackerParams
 from drivers.xl_array import XlArray
 from hil.graph import Graph
 from hil.params import Count, Hz, Params, Seed, params_to_plain
+from sim_device.scene import Source
 
 #: Power of each source at the array's centre: two of them stay well below full scale.
 _SOURCE_POWER_DB = -20.0
@@ -56,6 +58,10 @@ class Device(Params, frozen=True):
     speed_m_per_s: Annotated[
         float, Meta(gt=0, le=300, description="of each source", extra_json_schema={"unit": "m/s"})
     ] = 6.0
+    sources: Annotated[
+        tuple[Source, ...],
+        Meta(max_length=64, description="in place of the two, as docs/sim-device.md says; noise is at -20 - snr_db"),
+    ] = ()
     real_time: Annotated[bool, Meta(description="keep to the clock; else as fast as frames are worked on")] = True
     seed: Annotated[Seed, Meta(description="of every draw of the device")] = 1
 
@@ -100,7 +106,7 @@ def source_params(device: Device) -> dict[str, Any]:
         return {"endpoint": device.endpoint}
     simulated = {
         "array": {"kind": "ula", "n": device.n_elements},
-        "sources": [{"id": i + 1, "motion": _motion(device, i), "power_db": _SOURCE_POWER_DB} for i in range(2)],
+        "sources": msgspec.to_builtins(device.sources) or _two_sources(device),
         "frequency_hz": device.frequency_hz,
         "n_snapshots": device.n_snapshots,
         "frame_period_s": 1 / device.frame_rate_hz,
@@ -109,6 +115,10 @@ def source_params(device: Device) -> dict[str, Any]:
         "seed": device.seed,
     }
     return {"embedded": True, "device": simulated}
+
+
+def _two_sources(device: Device) -> list[dict[str, Any]]:
+    return [{"id": i + 1, "motion": _motion(device, i), "power_db": _SOURCE_POWER_DB} for i in range(2)]
 
 
 def _motion(device: Device, which: int) -> dict[str, Any]:

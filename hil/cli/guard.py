@@ -41,11 +41,15 @@ class _StderrHandler(logging.StreamHandler[Any]):
 def set_up_logging(verbose: int) -> None:
     """Logs go to stderr; workers of the run follow the same level."""
     level = {0: "WARNING", 1: "INFO"}.get(verbose, "DEBUG")
-    handler = _StderrHandler()
-    handler.setFormatter(logging.Formatter("%(levelname)s %(name)s: %(message)s"))
-    logging.basicConfig(level=level, handlers=[handler], force=True)
+    root = logging.getLogger()
+    for handler in [h for h in root.handlers if isinstance(h, _StderrHandler)]:
+        root.removeHandler(handler)
+    own = _StderrHandler()
+    own.setFormatter(logging.Formatter("%(levelname)s %(name)s: %(message)s"))
+    root.addHandler(own)
+    root.setLevel(level)
     logging.getLogger("matplotlib").setLevel("WARNING")
-    os.environ.setdefault("HIL_LOG", level)
+    os.environ["HIL_LOG"] = level
 
 
 def guarded(command: Callable[P, R]) -> Callable[P, R]:

@@ -71,7 +71,7 @@ def default_values(kind: type[Params]) -> dict[str, Any]:
 
 def describe_settings(kind: type[Params]) -> list[Setting]:
     """Every setting of ``kind``, groups opened, in the order of declaration."""
-    return list(_describe(kind, ""))
+    return list(_describe(kind, "", default_values(kind)))
 
 
 def _assign(kind: type[Params], plain: dict[str, Any], path: str, text: str, who: str) -> None:
@@ -128,14 +128,15 @@ def _unknown(kind: type[Params], path: str, known_to: str, who: str) -> str:
     return f"{who} has no setting {known_to!r}{hint} settings: {', '.join(paths)}"
 
 
-def _describe(kind: type[Params], prefix: str) -> Iterator[Setting]:
+def _describe(kind: type[Params], prefix: str, values: Mapping[str, Any]) -> Iterator[Setting]:
     for field in msgspec.structs.fields(kind):
         inner = _group(field.type)
         if inner is not None:
-            yield from _describe(inner, f"{prefix}{field.name}.")
+            # The default of a whole group may differ from those of its fields, and counts.
+            yield from _describe(inner, f"{prefix}{field.name}.", values.get(field.name, default_values(inner)))
             continue
         info, schema = _unwrap(inspect.type_info(field.type))
-        default = "required" if field.required else json.dumps(_plain_default(field))
+        default = json.dumps(values[field.name]) if field.name in values else "required"
         unit = schema.get("unit", "")
         yield Setting(
             f"{prefix}{field.name}",
