@@ -53,6 +53,8 @@ ARRAY = ArrayGeometry.uca(8, 0.0456 / (2 * np.sin(np.pi / 8)), channel_map=(0, 7
 POSITION_M = ARRAY.channel_position_m
 OFFSET_GRID_RAD = np.radians(np.arange(0.0, 40.0, 0.5))
 LOST_M = 3.0  # one step of the map's grid
+NO_ESTIMATE_M = 17.0  # the map's diagonal
+NEAREST_M = 1.0  # a beacon nearer than this has no bearing to calibrate on or to score
 N_BOOTSTRAP = 2000
 
 #: What ``--nested`` chooses from, by the training positions alone.
@@ -107,11 +109,23 @@ def read_capture(path: Path, stride: int = 1) -> Capture:
     node = re.fullmatch(r"x(\d+)y(\d+)", path.stem)
     if node is None:
         raise EstimationError(f"{path}: expected a name like x1y3.csv")
-    rows = np.genfromtxt(path, delimiter=",", invalid_raise=False, ndmin=2)
-    if rows.shape[1] != 2 + N_SLOTS * N_SAMPLES:
-        raise EstimationError(f"{path}: expected {2 + N_SLOTS * N_SAMPLES} columns, got {rows.shape[1]}")
+    n_columns = 2 + N_SLOTS * N_SAMPLES
+    kept: list[list[float]] = []
+    lines = path.read_text().splitlines()
+    for line in lines:
+        cells = line.split(",")
+        try:
+            values = [float(cell) for cell in cells]
+        except ValueError:
+            continue
+        if len(values) == n_columns:
+            kept.append(values)
+    rows = np.array(kept, dtype=np.float64).reshape(-1, n_columns)
     good = np.isfinite(rows).all(-1) & np.isin(rows[:, 1], list(BEACONS)) & (np.abs(rows[:, 2:]) <= 201).all(-1)
-    rows, n_refused = rows[good][::stride], int((~good).sum())
+    rows = rows[good][::stride]
+    n_refused = len(lines) - int(good.sum())
+    if not len(rows):
+        raise EstimationError(f"{path}: none of {len(lines)} lines is {n_columns} numbers from a beacon on the map")
     return Capture(
         path.stem,
         NODE_M * np.array([float(node[1]), float(node[2])]),
@@ -144,11 +158,13 @@ def hear(capture: Capture) -> Heard:
 
 def learn(train: Sequence[Heard], prior: CalibrationPrior | None = None) -> Learned:
     """Calibrate on positions that are known."""
+    far = [has_bearing(h.capture, h.beacon_m) for h in train]
+    pairs = list(zip(train, far, strict=True))
     return learn_array_and_site(
-        np.concatenate([h.response for h in train]),
-        np.concatenate([h.emitter for h in train]),
-        np.concatenate([h.beacon_m for h in train]),
-        np.concatenate([np.tile(h.capture.truth_m, (len(h.emitter), 1)) for h in train]),
+        np.concatenate([h.response[f] for h, f in pairs]),
+        np.concatenate([h.emitter[f] for h, f in pairs]),
+        np.concatenate([h.beacon_m[f] for h, f in pairs]),
+        np.concatenate([np.tile(h.capture.truth_m, (int(f.sum()), 1)) for h, f in pairs]),
         POSITION_M,
         WAVELENGTH_M,
         prior=prior,
@@ -214,10 +230,11 @@ def judge(heard: Heard, learned: Learned, *, site: bool = True) -> Outcome:
     turn = survey.map_bearing(0.0 * azimuth, heard.emitter, heard.beacon_m, position, heading) if site else 0 * azimuth
     group_of_packet = np.searchsorted(heard.emitter, heard.capture.emitter)
     truth = true_bearing(heard.capture, heard.beacon_m)
+    scored = has_bearing(heard.capture, heard.beacon_m)
     return Outcome(
         heard.capture.name,
-        packets + (turn - truth)[group_of_packet],
-        azimuth + turn - truth,
+        (packets + (turn - truth)[group_of_packet])[scored[group_of_packet]],
+        (azimuth + turn - truth)[scored],
         float(np.hypot(*(position - heard.capture.truth_m))),
         float(np.hypot(*(survey.on_map(classic.position_m) - heard.capture.truth_m))),
     )
@@ -244,8 +261,13 @@ def plain_search(capture: Capture) -> Outcome:
     truth = true_bearing(capture, beacon)
     position = resect(grouped, beacon, np.radians(3.0)).position_m
     error = float(np.hypot(*(position - capture.truth_m)))
+    scored, group_of_packet = has_bearing(capture, beacon), np.searchsorted(emitter, capture.emitter)
     return Outcome(
-        capture.name, packets - truth[np.searchsorted(emitter, capture.emitter)], grouped - truth, error, error
+        capture.name,
+        (packets - truth[group_of_packet])[scored[group_of_packet]],
+        (grouped - truth)[scored],
+        error,
+        error,
     )
 
 
@@ -262,6 +284,13 @@ def true_bearing(capture: Capture, beacon_m: F64) -> F64:
     difference = beacon_m - capture.truth_m
     bearing: F64 = np.arctan2(difference[:, 0], difference[:, 1])
     return bearing
+
+
+def has_bearing(capture: Capture, beacon_m: F64) -> npt.NDArray[np.bool_]:
+    """Beacons far enough for their true bearing to mean something: tripods are put down to some decimetres."""
+    difference = beacon_m - capture.truth_m
+    far: npt.NDArray[np.bool_] = np.hypot(difference[:, 0], difference[:, 1]) >= NEAREST_M
+    return far
 
 
 def wrapped(angle_rad: F64) -> F64:
@@ -282,19 +311,17 @@ def after_least_absolute(error_rad: F64) -> F64:
 
 
 def figures(outcomes: Sequence[Outcome | None], rotate: Callable[[F64], F64] = after_circular_mean) -> dict[str, float]:
-    """All metrics of a set of positions; ``None`` is one where nothing could be estimated."""
+    """All metrics of a set of positions; ``None``, where nothing could be estimated, is off by the map's diagonal."""
     there = [o for o in outcomes if o is not None]
     packet = np.degrees(np.abs(np.concatenate([rotate(o.packet_rad) for o in there])))
     grouped = np.degrees(np.abs(np.concatenate([rotate(o.grouped_rad) for o in there])))
-    position = np.array([np.inf if o is None else o.position_m for o in outcomes])
-    classic = np.array([np.inf if o is None else o.least_squares_m for o in outcomes])
+    position = np.array([NO_ESTIMATE_M if o is None else o.position_m for o in outcomes])
+    classic = np.array([NO_ESTIMATE_M if o is None else o.least_squares_m for o in outcomes])
     at = {"median": 50.0, "p80": 80.0}
     result = {f"packet_{k}_deg": float(np.percentile(packet, q)) for k, q in at.items()}
     result |= {f"grouped_{k}_deg": float(np.percentile(grouped, q)) for k, q in at.items()}
-    result |= {f"position_{k}_m": float(np.percentile(position, q, method="lower" if np.isinf(position).any() else
-               "linear")) for k, q in at.items()}  # fmt: skip
-    result |= {f"position_least_squares_{k}_m": float(np.percentile(classic, q, method="lower" if
-               np.isinf(classic).any() else "linear")) for k, q in at.items()}  # fmt: skip
+    result |= {f"position_{k}_m": float(np.percentile(position, q)) for k, q in at.items()}
+    result |= {f"position_least_squares_{k}_m": float(np.percentile(classic, q)) for k, q in at.items()}
     return result | {"positions_lost": float((position > LOST_M).sum())}
 
 
@@ -363,19 +390,59 @@ def measure(
             return learn(known, choose_prior(known) if nested else None)
 
         learned = None if same else taught_by(train)
+        everything = learned or learn(train)
         if save_to is not None:
-            save(learned or taught_by(train), save_to)
+            save(everything, save_to)
         task = progress.add_task("judging", total=len(test))
         for i, heard in enumerate(test):
             taught = learned or taught_by(train[:i] + train[i + 1 :])
             ours.append(_or_none(lambda h=heard, t=taught: judge(h, t), heard.capture.name, console))  # type: ignore[misc]
-            array_only.append(_or_none(lambda h=heard, t=taught: judge(h, t, site=False), heard.capture.name, console))  # type: ignore[misc]
-            plain.append(_or_none(lambda h=heard: plain_search(h.capture), heard.capture.name, console))  # type: ignore[misc]
+            done = ours[-1]
+            array_only.append(done and judge(heard, taught, site=False))
+            plain.append(_or_none(lambda h=heard: plain_search(h.capture), f"{heard.capture.name}, plain", console))  # type: ignore[misc]
             progress.advance(task)
     refused = sum(h.capture.n_refused for h in test)
     if refused:
         console.print(f"{refused} rows left out: values missing, out of range, or a beacon that is not on the map")
     _add_rows(report, ours, array_only, plain, same=same, n_rounds=200 if quick else N_BOOTSTRAP)
+    explain(train, everything, report)
+
+
+def explain(train: Sequence[Heard], learned: Learned, report: Report) -> None:
+    """What is left over in TRAIN after calibration, and what bearing error it must cause: where the limit lies."""
+    fit, survey = learned
+    far = [has_bearing(h.capture, h.beacon_m) for h in train]
+    distance = np.concatenate(
+        [np.hypot(*(h.beacon_m - h.capture.truth_m)[f].T) for h, f in zip(train, far, strict=True)]
+    )
+    residual = fit.residual_rad
+    unit = residual / np.linalg.norm(residual, axis=-1, keepdims=True)
+    apart = np.degrees(np.abs(wrapped(fit.azimuth_rad[:, None] - fit.azimuth_rad)))
+    upper = np.triu(np.ones(apart.shape, dtype=bool), 1)
+
+    def add(metric: str, value: float, unit_name: str, n: int) -> None:
+        report.add("explanation, all of TRAIN", metric, value, unit_name, n=n)
+
+    for name, chosen in (("below_7_m", distance < 7), ("above_10_m", distance > 10)):
+        if chosen.any():
+            rms = float(np.degrees(np.sqrt((residual[chosen] ** 2).mean())))
+            add(f"phase_residual_rms_{name}", rms, "deg", int(chosen.sum()))
+    for low, high in ((0, 4), (4, 20), (20, 180)):
+        pairs = upper & (apart >= low) & (apart < high)
+        if pairs.any():
+            add(
+                f"residual_correlation_{low}_to_{high}_deg_apart",
+                float((unit @ unit.T)[pairs].mean()),
+                "",
+                int(pairs.sum()),
+            )
+    slope = 2 * np.pi * fit.scale * np.hypot(*POSITION_M[0, :2]) / WAVELENGTH_M * np.sqrt(len(POSITION_M) / 2)
+    predicted = float(np.degrees(np.sqrt((residual**2).mean()) / slope))
+    add("bearing_std_from_phase_residual", predicted, "deg", residual.size)
+    add("bearing_std_seen_at_8_m", float(np.degrees(survey.bearing_std_rad)), "deg", len(residual))
+    add("map_stretch_x_over_y", survey.stretch, "", len(residual))
+    for emitter, (x, y) in zip(survey.emitter, survey.shift_m, strict=True):
+        add(f"beacon_{emitter}_shift", float(np.hypot(x, y)), "m", int(len(residual) / len(survey.emitter)))
 
 
 def _or_none(estimate: Callable[[], Outcome], name: str, console: Console) -> Outcome | None:

@@ -52,9 +52,9 @@ def resect(
     robust_scale: float = 2.0,
     n_starts: int = 4,
 ) -> Resection:
-    r"""Pose that minimizes :math:`\sum_b \rho(\mathrm{wrap}(a_b - \hat a_b(p, h))^2 / \sigma_b^2)`, robust :math:`\rho`.
+    r"""Pose that minimizes :math:`\sum_b \rho(\mathrm{wrap}(a_b - \hat a_b(p, h))^2 / \sigma_b^2)`.
 
-    With five beacons or more it is Cauchy's, which lets go of a wild bearing altogether. Of four, any three fit
+    With five beacons or more the loss is Cauchy's, which lets go of a wild bearing altogether. Of four, any three fit
     exactly, and nothing tells which one to let go: then it is soft L1, which only holds large residuals back.
     Several minima can exist, so it starts from the closed form (with five beacons also without each of them) and from
     ``n_starts`` squared places over and around the beacons' extent, the heading of each the best for it, follows the
