@@ -1,0 +1,1 @@
+"""Localization with faulty elements, after [HI]: detection, calibration and positions, estimated together."""

@@ -1,0 +1,100 @@
+"""Places, gains and faults of one frame together, in the place of the phases of [HI]."""
+
+from typing import NamedTuple
+
+import numpy as np
+
+from blocks.hi_aware.fault_test import fault_test, row_noise_power
+from blocks.hi_aware.first_places import first_places
+from blocks.hi_aware.joint_fit import I8, JointFit, Kind, fit_jointly
+from blocks.hi_aware.reduce import Reduced
+from blocks.hi_aware.scene import C128, F64, Places, Scene
+from blocks.subspace.dictionary import Dictionary
+from hil.errors import EstimationError
+
+#: Rounds of test and fit; the set of faults settles in two or three.
+MAX_ROUNDS = 8
+#: Above this share of faulty elements there is no majority to hold on to.
+MAX_FAULTY_SHARE = 0.5
+
+
+class HiAwareEstimate(NamedTuple):
+    """What one frame tells.
+
+    Attributes:
+        places: Of the sources.
+        fit: The joint fit they come from.
+        kind: :class:`~blocks.hi_aware.joint_fit.Kind` of each element, ``[sensor]``.
+        coefficient: ``c [sensor]``, 1 where intact.
+        log_odds: Of a fault against none, ``[sensor]``.
+        information: ``|m_n|^2 / sigma^2`` of each element, ``[sensor]``: the variance of a coefficient is its inverse,
+            of a phase half of that.
+        noise_power: Noise of an entry, model errors included.
+    """
+
+    places: Places
+    fit: JointFit
+    kind: I8
+    coefficient: C128
+    log_odds: F64
+    information: F64
+    noise_power: float
+
+
+def estimate_with_faults(data: Reduced, dictionary: Dictionary, start: Places | None = None) -> HiAwareEstimate:
+    r"""[HI] Problem (P1) without its coarse stage.
+
+    1. Places from a grid search that faults do not turn (or ``start``).
+    2. A robust fit: rows that do not fit lose their weight (Geman and McClure), the scale of what fits is taken down
+       from the median row to the noise.
+    3. Each element is tested (:mod:`~blocks.hi_aware.fault_test`), then all is fitted jointly with the coefficients of
+       those found faulty as unknowns; repeated until the set of faults stays.
+
+    Args:
+        data: Reduced data.
+        dictionary: Model and search grid.
+        start: Places to start from instead of the search.
+
+    Raises:
+        EstimationError: Sources not found or on one spot, or more than half of the elements faulty.
+    """
+    scene = Scene.of(dictionary)
+    n = len(data.z)
+    kind, ones = np.zeros(n, np.int8), np.ones(n, np.complex128)
+    fit = _robust_fit(data, scene, first_places(data, dictionary) if start is None else start)
+    share, seen = 1 / n, None
+    test = None
+    for _ in range(MAX_ROUNDS):
+        noise_power = max(data.noise_power, row_noise_power(data.z - fit.coefficient[:, None] * fit.model))
+        test = fault_test(data.z, fit.model, noise_power, min(max(share, 1 / n), MAX_FAULTY_SHARE))
+        kind = test.kind
+        share = np.count_nonzero(kind) / n
+        if share > MAX_FAULTY_SHARE:
+            raise EstimationError(
+                f"estimate_with_faults: {np.count_nonzero(kind)} of {n} elements do not fit {data.n_sources} sources; "
+                "more sources than asked, another geometry, or an array that is not calibrated"
+            )
+        if seen is not None and np.array_equal(kind, seen):
+            break
+        fit, seen = fit_jointly(data, scene, fit.places, kind, ones), kind
+    assert test is not None
+    information = np.sum(np.abs(fit.model) ** 2, axis=1) / max(noise_power, 1e-300)
+    return HiAwareEstimate(fit.places, fit, kind, fit.coefficient, test.log_odds, information, noise_power)
+
+
+def _robust_fit(data: Reduced, scene: Scene, places: Places) -> JointFit:
+    n, n_columns = data.z.shape
+    kind, ones = np.full(n, Kind.INTACT, np.int8), np.ones(n, np.complex128)
+    weight = np.ones(n)
+    floor = 4 * n_columns * data.noise_power
+    fit = fit_jointly(data, scene, places, kind, ones, max_iterations=3)
+    for _ in range(10):
+        power = np.sum(np.abs(fit.residual) ** 2, axis=1)
+        scale = max(2 * float(np.median(power)), floor)
+        new_weight = 1 / (1 + power / scale) ** 2
+        settled = scale == floor and float(np.abs(new_weight - weight).max()) < 0.05
+        weight = new_weight
+        fit = fit_jointly(data, scene, fit.places, kind, ones, weight=weight, max_iterations=2)
+        if settled:
+            break
+    return fit
