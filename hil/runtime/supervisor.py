@@ -204,6 +204,7 @@ class Supervisor:
     def _shut_down(self) -> None:
         """After a failure: let what still lives finish, so that recordings are whole."""
         self._workers.main_failed()
+        self._workers.abort_unstarted()
         end = time.monotonic() + self._options.drain_s
         while not self._workers.all_ended and time.monotonic() < end:
             self._look(NAP_S)

@@ -16,8 +16,9 @@ generation, first                         them having the number ``first``
 
 A client that hears nothing says hello again, so it finds a server that was restarted; frames that arrive before the
 welcome of the newest generation belong to a lost connection and are discarded; the server sends them again, except the
-one that the client had begun. A consumer that is killed has its counts in a file, so that the one that takes its place
-can tell: acknowledgements that were still on their way at that moment would not.
+one that the client had begun. A welcome also tells a client how many frames were sent before it, so that one whose
+connection broke knows what it has missed. A consumer that is killed has its counts in a file, so that the one that
+takes its place can tell: acknowledgements that were still on their way at that moment would not.
 """
 
 from __future__ import annotations
@@ -33,10 +34,11 @@ from pathlib import Path
 from typing import Any
 
 import msgpack
+import numpy as np
 import zmq
 
 from hil.errors import EdgeOverflow, RunError, WireError
-from hil.frame import NO_LOSS, Frame
+from hil.frame import NO_LOSS, AnyArray, Frame
 from hil.runtime.curve import CurveClient, CurveServer, require_keys
 from hil.runtime.queue import Item, Policy, SendQueue
 from hil.wire import DEFAULT_LIMITS, Limits, decode, encode, encode_header
@@ -48,6 +50,8 @@ PROTOCOL = 1
 HELLO_INTERVAL_S = 0.25
 #: ... and begins a new generation when that is not answered either.
 ANSWER_TIMEOUT_S = 2.0
+#: A server for whose clients frames wait looks so often whether they are still there.
+PROBE_INTERVAL_S = 1.0
 _COUNT = struct.Struct("<Q")
 
 
@@ -108,6 +112,7 @@ class FrameServer:
         self._orphan = self._new_queue() if exclusive else None
         self._exclusive = exclusive
         self._descriptors: dict[str, Frame] = {}
+        self._probed = time.monotonic()
 
     @property
     def n_clients(self) -> int:
@@ -126,20 +131,25 @@ class FrameServer:
     def offer(self, frame: Frame) -> bool:
         """Queue ``frame`` for each client that wants it. False: a ``block`` queue is full, try again after a poll.
 
-        The arrays are referred to until each client has finished with them: do not write into them again.
+        The arrays are referred to until each client has finished with them: do not write into them again. Views of
+        shared memory, which is not the caller's to keep, are copied.
         """
         header = frame.header
         if header.kind == "descriptor":
             self._descriptors[header.stream] = frame
-        if any(len(q.in_flight) >= q.window for q in self.queues):
-            self.poll()  # credit may have come
+        for client in self._clients.values():
+            if len(client.queue.in_flight) >= client.queue.window:
+                self.poll()  # credit may have come
+                break
         queues = [c.queue for c in self._clients.values() if c.wants(header.stream)]
         if self._orphan is not None:
             queues.append(self._orphan)
-        if header.kind == "data" and any(q.policy == "block" and not q.has_room() for q in queues):
-            return False
+        if self._policy == "block" and header.kind == "data":
+            for queue in queues:
+                if not queue.has_room():
+                    return False
         if queues:
-            parts = encode(frame)
+            parts = encode(Frame(header, {name: _own(array) for name, array in frame.arrays.items()}))
             for queue in queues:
                 queue.offer(Item(header, parts))
             self.pump()
@@ -169,6 +179,8 @@ class FrameServer:
                 except ValueError:
                     continue  # a message of fewer parts than a client sends
                 self._serve(identity, kind, rest)
+        if time.monotonic() - self._probed > PROBE_INTERVAL_S:
+            self._probe()
         self.pump()
 
     def service(self) -> None:
@@ -231,7 +243,8 @@ class FrameServer:
             version = fields["v"]
             met = [int(n) for n in fields["met"]] if fields.get("instance") == self._instance else None
             begun, finished = met if met is not None else (0, 0)
-        except (ValueError, KeyError, TypeError, OverflowError) as error:
+            _COUNT.pack(generation)  # it is answered with
+        except (ValueError, KeyError, TypeError, OverflowError, struct.error) as error:
             log.warning("%s: ignored a hello that is none: %s", self._name, error)
             return
         if version != PROTOCOL:
@@ -256,6 +269,8 @@ class FrameServer:
                     continue
                 client.queue.waiting.appendleft(Item(frame.header, encode(frame)))
         else:
+            if met is not None:  # acknowledgements may have been lost with a connection
+                client.acknowledged += len(client.queue.acknowledge(finished - client.queue.first_in_flight))
             self._welcome(client)
 
     def _take_over(self) -> SendQueue[list[Any]]:
@@ -282,8 +297,12 @@ class FrameServer:
         parts = item.payload
         if item.header.lost != NO_LOSS:  # what the queue added is not in the bytes that all clients share
             parts = [parts[0], encode_header(item.header), *parts[2:]]
+        send, last = self.socket.send, len(parts) - 1
         try:
-            self.socket.send_multipart([client.identity, *parts], copy=False)
+            send(client.identity, zmq.SNDMORE)
+            for i, part in enumerate(parts):
+                # What is small is copied sooner than it is kept.
+                send(part, zmq.SNDMORE if i < last else 0, copy=i < 2)
         except zmq.ZMQError as error:
             if error.errno not in (zmq.EHOSTUNREACH, zmq.EAGAIN):
                 raise
@@ -294,6 +313,7 @@ class FrameServer:
 
     def _probe(self) -> None:
         """Find out whether those for whom frames wait are still there."""
+        self._probed = time.monotonic()
         for client in list(self._clients.values()):
             if client.queue.waiting:
                 self._welcome(client)
@@ -374,23 +394,16 @@ class FrameClient:
             WireError: What came is no frame; the stream goes on with the next one.
         """
         self.release()
-        end = time.monotonic() + timeout_s
+        wait_s, end = 0.0, time.monotonic() + timeout_s
         while True:
-            now = time.monotonic()
-            wait_s = min(end - now, HELLO_INTERVAL_S)
-            if self.socket.poll(max(0, int(wait_s * 1000 + 0.999))):
-                parts = self.socket.recv_multipart(copy=False)
-                self._heard = time.monotonic()
-                self._unanswered_since = None
-                if parts[0].bytes == b"":
-                    self._answer([p.bytes for p in parts[1:]])
-                elif self._welcomed:
-                    self._holding = True
-                    self._words[1] += 1
-                    return decode([p.buffer for p in parts], self._limits)
+            if self.socket.poll(int(wait_s * 1000 + 0.999)):
+                frame = self._take()
+                if frame is not None:
+                    return frame
                 continue
             self.keep_alive()
-            if time.monotonic() >= end:
+            wait_s = min(end - time.monotonic(), HELLO_INTERVAL_S)
+            if wait_s <= 0:
                 return None
 
     def keep_alive(self) -> None:
@@ -399,11 +412,7 @@ class FrameClient:
         if now - self._heard < HELLO_INTERVAL_S or now - self._asked < HELLO_INTERVAL_S:
             return
         if self._welcomed and not self.connected:
-            self._generation += 1
-            self._welcomed = False
-            self._unanswered_since = None
-            self._finished = 0
-            self.n_reconnects += 1
+            self._begin_anew()
         self._hello()
 
     def release(self) -> None:
@@ -413,6 +422,38 @@ class FrameClient:
             self._finished += 1
             self._words[2] += 1
             self.socket.send_multipart([b"ack", _COUNT.pack(self._finished)])
+
+    def _take(self) -> Frame | None:
+        """Receive one message; return the frame that it is, ``None`` where it is for this client alone."""
+        socket = self.socket
+        stream = socket.recv()
+        self._heard = time.monotonic()
+        self._unanswered_since = None
+        more = socket.getsockopt(zmq.RCVMORE)
+        if not stream:
+            self._answer(socket.recv_multipart() if more else [])
+            return None
+        parts: list[Any] = [stream]
+        if more:
+            parts.append(socket.recv())
+            more = socket.getsockopt(zmq.RCVMORE)
+        while more:
+            part = socket.recv(copy=False)
+            parts.append(part.buffer)
+            more = part.more
+        if not self._welcomed:
+            return None  # of a connection that was lost
+        self._holding = True
+        self._words[1] += 1
+        return decode(parts, self._limits)
+
+    def _begin_anew(self) -> None:
+        """Give the connection up: what the server has sent on it, except what was begun, it sends again."""
+        self._generation += 1
+        self._welcomed = False
+        self._unanswered_since = None
+        self._finished = 0
+        self.n_reconnects += 1
 
     def close(self) -> None:
         with contextlib.suppress(zmq.Again):  # where it never connected
@@ -437,13 +478,25 @@ class FrameClient:
             return  # of a hello that was given up
         again = instance == self._words[0]
         if again and self._welcomed:
-            return  # it is still there
+            if first > self._words[1]:  # what was sent before this answer has not come: the connection broke
+                self._begin_anew()
+                self._hello()
+            return
         if not again:
             # A server that was restarted counts from zero; it has sent nothing before this answer.
             self._finished = 0
             self.n_reconnects += self._words[0] != 0
         self._words[0], self._words[1], self._words[2] = instance, first, first
         self._welcomed = True
+
+
+def _own(array: AnyArray) -> AnyArray:
+    """``array``, copied where it is a view of shared memory."""
+    base: object = array
+    while isinstance(base, np.ndarray):
+        base = base.base
+    shared = isinstance(base, memoryview) and isinstance(base.obj, mmap.mmap)
+    return array.copy() if shared else array
 
 
 def _counts(progress: Path | None) -> memoryview:

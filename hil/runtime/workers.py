@@ -125,6 +125,14 @@ class Workers:
     # -- orders ------------------------------------------------------------------------------------------------------
 
     def spawn_all(self) -> None:
+        """Start the processes, after each node was found fit to travel.
+
+        Raises:
+            GraphError: One is not.
+        """
+        for process in self.processes.values():
+            for name in process.plan.nodes:
+                node_spec(self._graph.nodes[name])
         for process in self.processes.values():
             self._spawn(process)
 
@@ -146,6 +154,15 @@ class Workers:
             if process.phase == "running":
                 self._say(process, "stop")
             elif process.phase == "waiting":
+                self._give_up(process)
+
+    def abort_unstarted(self) -> None:
+        """End those that do not run yet: they have nothing to finish."""
+        for process in self.processes.values():
+            if process.phase in ("new", "started", "bound"):
+                if process.popen is not None:
+                    process.popen.kill()
+                    process.popen.wait()
                 self._give_up(process)
 
     def pause(self, paused: bool) -> None:
