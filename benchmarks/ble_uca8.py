@@ -100,6 +100,7 @@ class Outcome(NamedTuple):
     name: str
     packet_rad: F64
     grouped_rad: F64
+    scatter_rad: F64  # packets about their own group: no truth in it
     position_m: float
     least_squares_m: float
 
@@ -235,6 +236,7 @@ def judge(heard: Heard, learned: Learned, *, site: bool = True) -> Outcome:
         heard.capture.name,
         (packets + (turn - truth)[group_of_packet])[scored[group_of_packet]],
         (azimuth + turn - truth)[scored],
+        wrapped(packets - azimuth[group_of_packet]),
         float(np.hypot(*(position - heard.capture.truth_m))),
         float(np.hypot(*(survey.on_map(classic.position_m) - heard.capture.truth_m))),
     )
@@ -266,6 +268,7 @@ def plain_search(capture: Capture) -> Outcome:
         capture.name,
         (packets - truth[group_of_packet])[scored[group_of_packet]],
         (grouped - truth)[scored],
+        wrapped(packets - grouped[group_of_packet]),
         error,
         error,
     )
@@ -481,6 +484,12 @@ def _add_rows(
                    n=n_of(metric), ci95=their_interval.get(metric))  # fmt: skip
     for metric in ("position_least_squares_median_m", "position_least_squares_p80_m"):
         report.add(case, metric, value[metric], "m", n=len(ours), ci95=interval.get(metric))
+    scatter, their_scatter = (
+        float(np.degrees(np.median(np.abs(np.concatenate([o.scatter_rad for o in side if o is not None])))))
+        for side in (ours, plain)
+    )
+    report.add(case, "packet_about_group_median_deg", scatter, "deg", n=counts["packet"], against="plain search",
+               ratio=their_scatter / scatter)  # fmt: skip
     l1, their_l1 = figures(ours, after_least_absolute), figures(plain, after_least_absolute)
     bare = figures(array_only)
     for metric in [m for m in TARGETS if m.endswith("_deg")]:
