@@ -22,6 +22,8 @@ from hil.source import Source
 
 log = logging.getLogger(__name__)
 
+#: What can be recorded into.
+_RECORDING_SUFFIXES = (".mcap", ".sigmf-meta")
 #: Events that somebody who did not ask for more should hear of; the others come with -v.
 _LOUD_EVENTS = ("disconnected", "reconnect", "restart", "recording_problem")
 
@@ -92,10 +94,14 @@ def add_recorder(graph: Graph, path: Path, outputs: list[str], *, overwrite: boo
     """Connect a recorder to ``outputs``.
 
     Raises:
-        RecordingError: The file exists, and is not to be replaced.
+        RecordingError: The file exists and is not to be replaced, or cannot be made: said before anything runs.
     """
     from hil.record.recorder import Recorder
 
+    if path.suffix not in _RECORDING_SUFFIXES:
+        raise RecordingError(f"{path}: expected a name that ends in {' or '.join(_RECORDING_SUFFIXES)}")
+    if not path.absolute().parent.is_dir():
+        raise RecordingError(f"{path}: there is no folder {path.absolute().parent}")
     if path.exists() and not overwrite:
         raise RecordingError(f"{path} exists: choose another path, or replace it with --overwrite")
 

@@ -231,6 +231,8 @@ def _draw_spectrum(figure: Any, axes: Any, history: History) -> None:
         return
     finite = np.isfinite(range_m)
     inverse = np.where(finite, 1 / np.where(finite, range_m, 1.0), 0.0)
+    order = np.argsort(inverse)
+    inverse, spectrum = inverse[order], spectrum[:, order]
     # Most of a pseudo-spectrum lies near its floor: half of the colours go to the lowest quarter of the decibels.
     norm = PowerNorm(0.5, vmin=max(-40.0, float(spectrum.min())), vmax=0)
     mesh = axes.pcolormesh(azimuth, inverse, spectrum.T, cmap="magma", norm=norm, shading="nearest", rasterized=True)

@@ -50,7 +50,7 @@ class Circling(Source):
         header = Header(stream="circling.truth", seq=k, time_ns=1_000_000 * k, timebase="device", epoch=2)
         turn = 0.1 * k + np.array([0.0, np.pi])
         true = np.stack([3 * np.sin(turn), 10 + 3 * np.cos(turn), 0 * turn], axis=-1)
-        seen = true + [self.params.error_m, 0.0, 0.0]
+        seen = true + np.array([self.params.error_m, 0.0, 0.0])
         ids = np.array([7, 8])
         truth = Frame.of(header, position_m=(true, "source xyz", "m"), id=(ids, "source", ""))
         positions = Frame.of(
