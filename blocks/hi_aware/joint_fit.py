@@ -112,8 +112,7 @@ def fit_gains(data: Reduced, faulty_steering: C128, root: F64) -> C128:
     gram, cross = a.conj().T @ a, a.conj().T @ (root[:, None] * data.z)
     try:
         if data.mixing is None:
-            free: C128 = np.linalg.solve(gram, cross)
-            return free
+            return np.linalg.solve(gram, cross).astype(np.complex128, copy=False)
         g = data.mixing
         beta = np.linalg.solve(gram * (g.conj() @ g.T), (g.conj() * cross).sum(axis=1))
     except np.linalg.LinAlgError as error:

@@ -97,8 +97,7 @@ def reduce_blind(x: Complex, n_sources: int) -> Reduced:
 def unmixed(data: Reduced) -> C128:
     """Least-squares ``diag(c) A diag(beta)``, ``[sensor, source]``: each source by itself; pilots only."""
     assert data.mixing is not None, "only pilots tell which column is whose"
-    apart: C128 = np.linalg.solve(data.mixing.T, data.z.T).T
-    return apart
+    return np.linalg.solve(data.mixing.T, data.z.T).T.astype(np.complex128, copy=False)
 
 
 def _finite(who: str, x: Complex) -> C128:

@@ -137,7 +137,7 @@ def test_dead_and_clustered_elements(mode):
 @pytest.mark.parametrize(("snr_db", "share"), [(0, 0.02), (0, 0.04), (10, 0.04), (30, 0.14)])
 @pytest.mark.parametrize("mode", ["pilots", "blind"])
 def test_efficient(mode, snr_db, share):
-    """Mean squared errors over the bound with the faults known: a chi-square mean of 600 values is 1 +- 0.06."""
+    """Mean squared errors over the bound with the faults known: the mean of 300 such squares spreads by 0.082."""
     rng = np.random.default_rng(6)
     ratios = []
     for _ in range(100):
@@ -151,7 +151,7 @@ def test_efficient(mode, snr_db, share):
         az_error, range_error = matched(estimate_with_faults(reduced(case, mode), dictionary()).places, case)
         ratios.append([az_error**2 / bound.covariance[:, 0, 0], range_error**2 / (bound.covariance[:, 1, 1] * r**4)])
     mean = np.mean(ratios, axis=(0, 2))
-    assert (mean < 1.1**2 + 3 * 0.082).all(), mean
+    assert (mean < 1.05**2 + 3 * 0.082).all(), mean
 
 
 def test_fault_test_is_calibrated_without_faults():
