@@ -8,6 +8,7 @@ from typing import Any
 
 from hil.frame import Loss
 from hil.graph import Graph
+from hil.source import Source
 
 #: What an evaluation block's statistics have; see :mod:`blocks.evaluation`.
 _ERRORS = ("rmse_m", "median_error_m", "missed", "false")
@@ -41,7 +42,7 @@ def condense(graph: Graph, result: Mapping[str, Any], printed: str | None, n_fra
         "duration_s": result.get("duration_s"),
         "frames": n_frames,
         "frames_by_node": result["frames"],
-        "drops": result["drops"],
+        "drops": {**result["drops"], **_device_drops(graph, result)},
         "lost": lost._asdict(),
         "latency": {"stages": stages, "end_to_end": _milliseconds(latency[node]["age"]) if node in latency else None},
         "restarts": result["restarts"],
@@ -74,8 +75,10 @@ def print_summary(summary: Mapping[str, Any]) -> None:
     if whole is not None:
         stages.add_row("end to end", str(summary["frames"]), _ms(whole["p50_ms"]), _ms(whole["p99_ms"]), style="bold")
     console.print(stages)
-    drops = {**summary["drops"], **{f"{k} lost before": n for k, n in summary["lost"].items() if n}}
-    console.print("drops: " + (", ".join(f"{cause} {n}" for cause, n in drops.items()) or "none"))
+    console.print("drops: " + (", ".join(f"{cause} {n}" for cause, n in summary["drops"].items()) or "none"))
+    lost = ", ".join(f"{what} {n}" for what, n in summary["lost"].items() if n)
+    if lost:
+        console.print(f"lost before the frames that came, as these tell: {lost}")
     for event in summary["events"]:
         console.print(f"event: {event['event']} {event['worker']} {event.get('reason', '')}")
     if "evaluation" in summary:
@@ -103,6 +106,13 @@ def _evaluation_of(graph: Graph, printed: str | None, found: list[str]) -> str:
         if ".".join(connection.source) == printed and connection.sink[0] in found:
             return connection.sink[0]
     return found[-1]
+
+
+def _device_drops(graph: Graph, result: Mapping[str, Any]) -> dict[str, int]:
+    """Frames that never came out of a device, as drivers count them."""
+    sources = [name for name, node in graph.nodes.items() if isinstance(node, Source)]
+    n = sum(result["nodes"].get(name, {}).get("stats", {}).get("frames_lost", 0) for name in sources)
+    return {"device": n} if n else {}
 
 
 def _milliseconds(times: Mapping[str, Any]) -> dict[str, Any] | None:

@@ -122,13 +122,7 @@ def _draw_plan(axes: Any, history: History, colours: dict[int, str]) -> None:
     if history.array is not None:
         _draw_limits(axes, history)
     if axes.get_legend_handles_labels()[0]:
-        legend = axes.legend(
-            loc="upper center", bbox_to_anchor=(0.5, -0.09), ncols=6, fontsize=8.5, frameon=False, columnspacing=1.4
-        )
-        for handle in legend.legend_handles:
-            handle.set_alpha(1)
-            if handle.get_linestyle() == "None":
-                handle.set_markersize(6)
+        _legend_below(axes, -0.09)
     _draw_close_up(axes, history, colours)
 
 
@@ -275,7 +269,18 @@ def _draw_errors(axes: Any, history: History) -> None:
         axes.text(0.5, 0.5, "no truth in this run", ha="center", va="center", color=_FAINT, transform=axes.transAxes)
         return
     _frame_axes(axes, "Position error", "time / s", "m")
-    axes.legend(loc="upper right", fontsize=8.5, frameon=True, framealpha=0.9, edgecolor="none")
+    _legend_below(axes, -0.2)
+
+
+def _legend_below(axes: Any, y: float) -> None:
+    """A legend that hides nothing, its dots as large as one can see."""
+    legend = axes.legend(
+        loc="upper center", bbox_to_anchor=(0.5, y), ncols=6, fontsize=8.5, frameon=False, columnspacing=1.4
+    )
+    for handle in legend.legend_handles:
+        handle.set_alpha(1)
+        if handle.get_linestyle() == "None":
+            handle.set_markersize(6)
 
 
 def _frame_axes(axes: Any, title: str, xlabel: str, ylabel: str, *, grid: bool = True) -> None:
