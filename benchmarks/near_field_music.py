@@ -29,7 +29,7 @@ F64 = npt.NDArray[np.float64]
 _SOURCE_POWER, _NOISE_POWER = 1e-2, 1e-3
 #: Single-frame RMSE over the bound, at most.
 TARGET = 1.3
-#: One standing source at broadside: range, and the bound that the issue names, metres.
+#: One standing source at broadside: range, and the bound that was asked for, metres.
 _BROADSIDE = ((10.0, 0.020), (30.0, 0.175), (60.0, 0.70))
 _SEED = 7
 
@@ -176,7 +176,7 @@ def main() -> None:
         source = f'[{{"id": 1, "motion": {{"kind": "stand", "position_m": [0, {range_m}, 0]}}, "power_db": -20}}]'
         single, tracks, summary = run_case([f"device.sources={source}", "music.n_sources=1"], n_frames)
         case = f"one at broadside, {range_m:g} m"
-        report.add(case, "CRB of range", float(np.sqrt(single.range_crb_m2[0])), "m", n=1, against=f"issue {named_m} m")
+        report.add(case, "CRB of range", float(np.sqrt(single.range_crb_m2[0])), "m", n=1, against=f"asked for {named_m} m")
         _report(report, case, single, tracks, summary, target=True)
     report.finish()
 

@@ -5,8 +5,9 @@ from __future__ import annotations
 import contextlib
 import sys
 import time
+from collections import deque
 from collections.abc import Iterator, Mapping
-from typing import TYPE_CHECKING, Annotated, Any
+from typing import TYPE_CHECKING, Annotated, Any, Literal
 
 import typer
 
@@ -83,10 +84,12 @@ def _watch(client: ControlClient, before: _Sample, interval_s: float) -> None:
 
     shown = _render(before, None)
     with Live(shown, auto_refresh=False, screen=True) as live, contextlib.suppress(KeyboardInterrupt):
+        # Workers report five times a second: rates over less than two seconds would jump.
+        window = deque([before], maxlen=max(round(2.0 / interval_s), 1))
         for sample in _samples(client, interval_s):
-            shown = _render(sample, before)
+            shown = _render(sample, window[0])
             live.update(shown, refresh=True)
-            before = sample
+            window.append(sample)
     from rich.console import Console
 
     Console(highlight=False).print(shown)
@@ -113,7 +116,9 @@ def _render(sample: _Sample, before: _Sample | None) -> Group:
         return Group(table)
     nodes = Table(box=None, pad_edge=False, header_style="cyan")
     for heading in ("node", "frames", "per s", "p50 ms", "p99 ms", "age p50", "age p99", "skipped", "says"):
-        nodes.add_column(heading, justify="left" if heading in ("node", "says") else "right")
+        last = heading == "says"
+        side: Literal["left", "right"] = "left" if heading in ("node", "says") else "right"
+        nodes.add_column(heading, justify=side, no_wrap=True, overflow="ellipsis" if last else "fold")
     for name, node in stats["nodes"].items():
         times = stats["latency"][name]
         count = "frames_out" if node["frames_out"] else "frames_in"
@@ -121,7 +126,7 @@ def _render(sample: _Sample, before: _Sample | None) -> Group:
         service, age = times["service"], times["age"]
         cells = [service.get("p50_ms"), service.get("p99_ms"), age.get("p50_ms"), age.get("p99_ms")]
         rate = _short(sample.rate(before, "nodes", name, count))
-        nodes.add_row(name, str(node[count]), rate, *map(_short, cells), str(node["skipped"]), escape(says[:60]))
+        nodes.add_row(name, str(node[count]), rate, *map(_short, cells), str(node["skipped"]), escape(says))
     edges = Table(box=None, pad_edge=False, header_style="cyan")
     for heading in ("edge", "frames", "MB/s", "waiting", "dropped", "lost in flight", "blocked ms"):
         edges.add_column(heading, justify="left" if heading == "edge" else "right")

@@ -94,4 +94,4 @@ def test_the_benchmark_gives_rows(capsys: pytest.CaptureFixture[str], monkeypatc
     rows = [json.loads(line) for line in capsys.readouterr().out.splitlines()]
     assert {r["benchmark"] for r in rows} == {"near_field_music"}
     named = [r for r in rows if r["metric"] == "CRB of range"]
-    assert named[0]["value"] == pytest.approx(0.020, rel=0.03)  # the figure at 10 m
+    assert named[0]["value"] == pytest.approx(0.020, rel=0.03)  # the figure asked for at 10 m
