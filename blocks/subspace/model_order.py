@@ -1,4 +1,4 @@
-"""How many sources: MDL and AIC on the eigenvalues of a sample covariance, and a plain threshold."""
+"""How many sources: MDL and AIC on the eigenvalues of a sample covariance, a plain threshold, a share of energy."""
 
 from typing import Annotated, Any, Literal, NamedTuple
 
@@ -101,8 +101,29 @@ def threshold_order(eigenvalues: Array, threshold: float) -> Array:
     return xp.sum(xp.astype(eigenvalues > threshold, xp.int64), axis=-1)
 
 
+def energy_order(eigenvalues: Array, share: float) -> Array:
+    """Least number of leading eigenvalues ``[..., N]`` whose sum is at least ``share`` of the trace, ``[...]``.
+
+    Counts the noise in: it suits high SNR, where ``share`` is well above ``1 - N sigma^2 / trace`` it counts noise.
+
+    Args:
+        eigenvalues: Any order, not negative, ``[..., N]`` real.
+        share: In (0, 1).
+    """
+    if not 0 < share < 1:
+        raise ParamError(f"energy_order: expected 0 < share < 1, got {share}")
+    xp = array_namespace(eigenvalues)
+    descending = xp.flip(xp.sort(eigenvalues, axis=-1), axis=-1)
+    below = xp.cumulative_sum(descending, axis=-1) < share * xp.sum(descending, axis=-1)[..., None]
+    return xp.sum(xp.astype(below, xp.int64), axis=-1) + 1
+
+
 class ModelOrderParams(Params, frozen=True):
-    criterion: Annotated[Criterion, Meta(description="mdl is consistent, aic finds weaker sources")] = "mdl"
+    criterion: Annotated[
+        Literal["mdl", "aic", "threshold", "energy"], Meta(description="mdl is consistent, aic finds weaker sources")
+    ] = "mdl"
+    threshold: Annotated[float, Meta(gt=0, description="Least eigenvalue of a source, for criterion threshold")] = 1.0
+    energy_share: Annotated[float, Meta(gt=0, lt=1, description="Share of the power, for criterion energy")] = 0.95
 
 
 class ModelOrder(Block):
@@ -114,6 +135,12 @@ class ModelOrder(Block):
 
     def process(self, arrays: dict[str, Any]) -> Result:
         eigenvalues = np.linalg.eigvalsh(arrays["covariance"])
+        if not np.isfinite(eigenvalues).all():
+            raise EstimationError(f"{self.name}: the covariance is not finite")
+        if self.params.criterion == "threshold":
+            return np.array(threshold_order(eigenvalues, self.params.threshold), dtype=np.int64)
+        if self.params.criterion == "energy":
+            return np.array(energy_order(eigenvalues, self.params.energy_share), dtype=np.int64)
         if (n := int(arrays["n_snapshots"])) < len(eigenvalues):  # those that are zero but for rounding
             eigenvalues = eigenvalues[-n:]
         return np.array(model_order(eigenvalue_summary(eigenvalues, n), self.params.criterion), dtype=np.int64)

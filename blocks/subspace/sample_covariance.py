@@ -40,6 +40,21 @@ def exponential_average(previous: Array, covariance: Array, forgetting: float) -
     return forgetting * previous + (1 - forgetting) * covariance
 
 
+def rank_one_update(previous: Array, snapshot: Array, forgetting: float) -> Array:
+    r"""One snapshot into a running covariance, :math:`R \leftarrow \beta R + (1 - \beta) x x^H`.
+
+    Costs :math:`N^2`; from :math:`T` snapshots on a block average and :func:`exponential_average` take one matrix
+    product instead. With ``forgetting = 1 - 1 / t`` for the t-th snapshot it is the sample covariance of all so far.
+
+    Args:
+        previous: ``R`` so far, ``[..., sensor, sensor]``.
+        snapshot: ``[..., sensor]`` complex, of the dtype of ``previous``.
+        forgetting: ``beta`` in [0, 1).
+    """
+    xp = array_namespace(previous, snapshot)
+    return forgetting * previous + (1 - forgetting) * (snapshot[..., :, None] * xp.conj(snapshot)[..., None, :])
+
+
 class SampleCovarianceParams(Params, frozen=True):
     n_snapshots: Annotated[int, Meta(ge=0, description="Snapshots a covariance; 0: one covariance a frame")] = 0
 

@@ -40,7 +40,7 @@ def music_spectrum(conjugate: Array, signal: Array) -> Array:
     return 1 / (abs(1 - projection) + rounding)
 
 
-def local_maxima(values: npt.NDArray[Any], *, wraps: bool = False) -> npt.NDArray[np.intp]:
+def local_maxima(values: npt.NDArray[Any], *, wraps: bool = False, floor: float = -np.inf) -> npt.NDArray[np.intp]:
     """Flat indices of points not below any of their eight neighbours, highest first.
 
     Points on the border count: a far-field source lies on the edge of the range axis.
@@ -48,6 +48,7 @@ def local_maxima(values: npt.NDArray[Any], *, wraps: bool = False) -> npt.NDArra
     Args:
         values: ``[azimuth, range]`` real.
         wraps: The azimuth axis is a circle.
+        floor: Only points above it.
     """
     n_azimuth, n_range = values.shape
     padded = np.full((n_azimuth + 2, n_range + 2), -np.inf, dtype=values.dtype)
@@ -56,5 +57,5 @@ def local_maxima(values: npt.NDArray[Any], *, wraps: bool = False) -> npt.NDArra
         padded[0, 1:-1], padded[-1, 1:-1] = values[-1], values[0]
     along = np.maximum(np.maximum(padded[:, :-2], padded[:, 2:]), padded[:, 1:-1])
     highest = np.maximum(np.maximum(along[:-2], along[2:]), along[1:-1])
-    found = np.flatnonzero(values >= highest)
+    found = np.flatnonzero((values >= highest) & (values > floor) if floor > -np.inf else values >= highest)
     return found[np.argsort(values.ravel()[found])[::-1]]

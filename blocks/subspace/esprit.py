@@ -1,0 +1,94 @@
+"""ESPRIT: directions of plane waves from the shift between two overlapping halves of a uniform line."""
+
+from typing import Any, Literal
+
+import numpy as np
+from array_api_compat import array_namespace
+
+from blocks.subspace.line_direction import LinePhases, sorted_phases
+from hil.errors import ParamError
+
+Array = Any  # NumPy or torch
+
+
+def esprit(signal: Array, method: Literal["ls", "tls"] = "tls") -> LinePhases:
+    r"""Eigenvalues of :math:`\Psi` in :math:`U_1 \Psi = U_2`, Roy and Kailath 1989. NumPy or torch, batched.
+
+    ``U_1`` and ``U_2`` are the signal subspace without its last and first sensor. Least squares takes the error to be
+    in ``U_2`` alone; total least squares in both: :math:`\Psi = -V_{12} V_{22}^{-1}` of the right singular vectors of
+    :math:`[U_1\,U_2]`. Plane waves on a uniform line of up to half a wavelength; needs neither grid nor calibration of
+    the elements' common pattern, and its cost grows with ``N M^2`` only.
+
+    Args:
+        signal: Orthonormal ``U_s``, ``[..., sensor, source]``; fewer sources than sensors.
+        method: ``ls`` or ``tls``.
+    """
+    if method not in ("ls", "tls"):
+        raise ParamError(f"esprit: expected method 'ls' or 'tls', got {method!r}")
+    xp = array_namespace(signal)
+    n, m = signal.shape[-2:]
+    _check("esprit", n, m)
+    first, second = signal[..., :-1, :], signal[..., 1:, :]
+    if method == "ls":
+        adjoint = xp.conj(xp.matrix_transpose(first))
+        psi = xp.linalg.solve(adjoint @ first, adjoint @ second)
+    else:
+        both = xp.concat([first, second], axis=-1)
+        # right singular vectors from the 2M x 2M Gram matrix, eigenvalues ascending: the first M are the noise
+        _, v = xp.linalg.eigh(xp.conj(xp.matrix_transpose(both)) @ both)
+        psi = -xp.matrix_transpose(
+            xp.linalg.solve(xp.matrix_transpose(v[..., m:, :m]), xp.matrix_transpose(v[..., :m, :m]))
+        )
+    return sorted_phases(xp.linalg.eigvals(psi))
+
+
+def unitary_esprit(covariance: Array, n_sources: int) -> LinePhases:
+    r"""Unitary ESPRIT, Haardt and Nossek 1995: real arithmetic, forward-backward averaged. NumPy or torch, batched.
+
+    A unitary ``Q`` maps the centro-Hermitian average to the real :math:`Q^H R_{fb} Q`; its real signal subspace ``E``
+    fulfils :math:`K_1 E \Upsilon = K_2 E`, whose eigenvalues are :math:`\tan(\omega / 2)`. Decorrelates a pair of
+    coherent waves; phases come out on the circle by construction where the eigenvalues are real.
+
+    Args:
+        covariance: ``[..., sensor, sensor]`` Hermitian.
+        n_sources: 1 .. N - 1.
+
+    Returns:
+        As :func:`esprit`; the radius is 1 where the eigenvalue is real, which is the method's own test of
+        reliability, and ``|1 + j v| / |1 - j v|`` where it is not.
+    """
+    xp = array_namespace(covariance)
+    n = covariance.shape[-1]
+    _check("unitary_esprit", n, n_sources)
+    q = xp.asarray(left_real(n), dtype=covariance.dtype)
+    q_sub = xp.asarray(left_real(n - 1), dtype=covariance.dtype)
+    # the real part of Q^H R Q is Q^H R_fb Q: the averaging costs nothing
+    real = xp.real(xp.conj(xp.matrix_transpose(q)) @ covariance @ q)
+    _, vectors = xp.linalg.eigh(real)
+    e = vectors[..., :, n - n_sources :]
+    shift = xp.conj(xp.matrix_transpose(q_sub)) @ q[1:, :]
+    k1, k2 = xp.real(shift), xp.imag(shift)
+    left, right = k1 @ e, k2 @ e
+    adjoint = xp.matrix_transpose(left)
+    upsilon = xp.linalg.solve(adjoint @ left, adjoint @ right)
+    values = xp.linalg.eigvals(upsilon)
+    values = values * (1 + 0j)  # torch and NumPy differ on whether real eigenvalues come as complex ones
+    return sorted_phases((1 + 1j * values) / (1 - 1j * values))
+
+
+def left_real(n: int) -> np.ndarray:
+    """Sparse unitary ``Q`` of order ``n`` with ``J Q* = Q``, ``[n, n]`` complex128."""
+    half = n // 2
+    eye, flipped = np.eye(half), np.eye(half)[::-1]
+    q = np.zeros((n, n), dtype=np.complex128)
+    q[:half, :half], q[:half, n - half :] = eye, 1j * eye
+    q[n - half :, :half], q[n - half :, n - half :] = flipped, -1j * flipped
+    q /= np.sqrt(2)
+    if n % 2:
+        q[half, half] = 1
+    return q
+
+
+def _check(who: str, n_sensors: int, n_sources: int) -> None:
+    if not 1 <= n_sources < n_sensors:
+        raise ParamError(f"{who}: expected 1 .. {n_sensors - 1} sources of {n_sensors} sensors, got {n_sources}")

@@ -1,0 +1,175 @@
+"""Near-field MUSIC on a uniform line: an FFT dictionary finds the basins, the exact wavefront is descended in them."""
+
+from dataclasses import dataclass
+from functools import lru_cache
+from typing import Any, NamedTuple
+
+import numpy as np
+import numpy.typing as npt
+
+from blocks.subspace.null_descent import Box, Model, descend_nulls
+from blocks.subspace.search_nulls import CANDIDATE_PROJECTION, DISTINCT_STEPS, FOUND_DEPTH, RESOLVED_DEPTH
+from blocks.subspace.spectrum import local_maxima
+from blocks.subspace.toeplitz import uniform_spacing
+from blocks.subspace.uniform_projection import fft_sines, fresnel_chirp, fresnel_projection
+from hil.array import ArrayGeometry, fresnel_distance_oblique
+from hil.errors import EstimationError, ParamError
+
+F64 = npt.NDArray[np.float64]
+
+#: Largest cubic phase at the edge of the aperture, rad, that the Fresnel search may leave out: most of it is a tilt,
+#: by less than a quarter of a beam, and the rest takes less than a tenth off the projection.
+CUBIC_PHASE_RAD = 2.0
+
+
+class LineEstimate(NamedTuple):
+    """What was found, deepest null first; never more than asked, never filled up.
+
+    Attributes:
+        azimuth_rad: ``[source]``.
+        inverse_range_per_m: ``[source]`` 1/m; 0 is a plane wave.
+        depth: MUSIC cost at the source, 0 .. 1, ``[source]``.
+        resolved: The null is deep, and the descent converged inside the searched ranges, ``[source]``.
+    """
+
+    azimuth_rad: F64
+    inverse_range_per_m: F64
+    depth: F64
+    resolved: npt.NDArray[np.bool_]
+
+
+@dataclass(frozen=True, eq=False, kw_only=True)
+class FresnelGrid:
+    """Grid in sine and curvature, and what the search on it needs.
+
+    Attributes:
+        model: Exact model that the descent uses.
+        sine: ``[azimuth]``.
+        curvature_per_m: ``cos^2(azimuth) / range``, ``[curvature]`` 1/m, from 0.
+        chirp: ``[curvature, sensor]`` complex64.
+        searched: Whether a point is visible and not nearer than the nearest range, ``[curvature, azimuth]``.
+        range_min_m: Nearest range.
+    """
+
+    model: Model
+    sine: F64
+    curvature_per_m: F64
+    chirp: npt.NDArray[np.complex64]
+    searched: npt.NDArray[np.bool_]
+    range_min_m: float
+
+    @property
+    def box(self) -> Box:
+        """Limits of the descent: half a step beyond the nearest range, so that noise does not push a source out."""
+        k_step = float(self.curvature_per_m[1])
+        az_step = float(self.sine[1] - self.sine[0])
+        return Box(
+            np.array([-np.pi / 2, -np.pi / 2, 0.0]),
+            np.array([np.pi / 2, np.pi / 2, 1 / self.range_min_m + k_step / 2]),
+            np.array([az_step, 1.0, k_step]),
+        )
+
+
+def fresnel_grid(
+    array: ArrayGeometry,
+    wavelength_m: float,
+    *,
+    n_azimuth: int | None = None,
+    n_range: int | None = None,
+    range_min_m: float | None = None,
+    amplitude: bool = True,
+) -> FresnelGrid:
+    """Grid for a uniform line; absent sizes: as many as keep every source in some point's basin.
+
+    Args:
+        array: Uniform line along x, spacing at most half a wavelength.
+        wavelength_m: Metres.
+        n_azimuth: Bins of the FFT.
+        n_range: Curvatures, at least 2.
+        range_min_m: Nearest range; absent: the nearest that the search reaches.
+        amplitude: Whether near elements receive more than far ones.
+
+    Raises:
+        ParamError: No uniform line, or a range so near that Fresnel waves do not lead to the exact ones.
+    """
+    return _fresnel_grid(array, float(wavelength_m), n_azimuth, n_range, range_min_m, amplitude)
+
+
+@lru_cache(maxsize=8)
+def _fresnel_grid(
+    array: ArrayGeometry,
+    wavelength_m: float,
+    n_azimuth: int | None,
+    n_range: int | None,
+    range_min_m: float | None,
+    amplitude: bool,
+) -> FresnelGrid:
+    position = array.channel_position_m
+    spacing = uniform_spacing(position)
+    if spacing > 0.5 * wavelength_m * (1 + 1e-9):
+        raise ParamError(f"fresnel_grid: spacing {spacing:.4g} m is above half a wavelength: directions repeat")
+    # the cubic phase falls with the square of the range and is pi/8 at the oblique Fresnel distance
+    reach = fresnel_distance_oblique(array.aperture_m, wavelength_m) * np.sqrt(np.pi / 8 / CUBIC_PHASE_RAD)
+    nearest = range_min_m if range_min_m is not None else reach
+    if nearest < reach * (1 - 1e-9):
+        raise ParamError(
+            f"fresnel_grid: range_min_m {nearest:.4g} is nearer than {reach:.4g}, where Fresnel waves fail; "
+            "search near_field_music's dictionary there"
+        )
+    n = len(position)
+    edge_phase = np.pi * array.aperture_m**2 / (4 * wavelength_m * nearest)
+    bins = n_azimuth if n_azimuth is not None else max(16, 2 ** int(np.ceil(np.log2(wavelength_m * n / spacing))))
+    n_curvature = n_range if n_range is not None else max(3, int(np.ceil(edge_phase / 2)) + 1)
+    curvature = np.linspace(0, 1 / nearest, n_curvature)
+    sine = fft_sines(bins, spacing, wavelength_m)
+    return FresnelGrid(
+        model=Model(position, wavelength_m, amplitude),
+        sine=sine,
+        curvature_per_m=curvature,
+        # curvature is cos^2 / range: towards endfire the nearest range is at less and less curvature
+        searched=(curvature[:, None] * nearest <= 1 - sine**2 + 1e-12) & (np.abs(sine) <= 1),
+        chirp=fresnel_chirp(position[:, 0], curvature, wavelength_m).astype(np.complex64),
+        range_min_m=float(nearest),
+    )
+
+
+def near_field_line(signal: npt.NDArray[np.complexfloating[Any, Any]], grid: FresnelGrid) -> LineEstimate:
+    """Sources in a signal subspace ``[sensor, source]``, off the grid, on the exact spherical wavefront.
+
+    For uniform lines of some 64 elements and more it replaces the dictionary of
+    :func:`blocks.subspace.near_field_music.near_field_music`; the memory of a dictionary is saved altogether.
+    """
+    n, n_sources = signal.shape
+    if n != grid.chirp.shape[1] or not 1 <= n_sources < n:
+        raise ParamError(f"near_field_line: subspace {list(signal.shape)}, grid of {grid.chirp.shape[1]} sensors")
+    projection = fresnel_projection(signal.astype(np.complex64, copy=False), grid.chirp, len(grid.sine))
+    if not np.isfinite(projection[0, 0]):
+        raise EstimationError("near_field_line: the signal subspace is not finite")
+    start = local_maxima(np.where(grid.searched, projection, 0), floor=CANDIDATE_PROJECTION)
+    u, c = grid.sine[start % len(grid.sine)], grid.curvature_per_m[start // len(grid.sine)]
+    k = np.minimum(c / np.maximum(1 - u * u, 1e-9), 1 / grid.range_min_m)
+    point = np.stack([np.arcsin(u), np.zeros(len(u)), k], axis=-1)
+    found = refine_from(signal, grid, point[:n_sources])
+    if len(start) > n_sources and not (len(found.depth) == n_sources and found.resolved.all()):
+        # a side lobe of a strong source may be higher on the grid than a source that lies between its points
+        found = refine_from(signal, grid, point[: n_sources + 2])
+    return found
+
+
+def refine_from(signal: npt.NDArray[np.complexfloating[Any, Any]], grid: FresnelGrid, start: F64) -> LineEstimate:
+    """Descend from points (azimuth, elevation, inverse range) ``[peak, 3]``, those of the last frame for example."""
+    n_sources, box = signal.shape[1], grid.box
+    if len(start) == 0:
+        return LineEstimate(np.zeros(0), np.zeros(0), np.zeros(0), np.zeros(0, dtype=bool))
+    exact = signal.astype(np.complex128, copy=False)
+    ended = descend_nulls(exact, grid.model, start, box, ("azimuth", "inverse_range"))
+    kept: list[int] = []
+    for i in np.argsort(ended.depth).tolist():
+        if ended.depth[i] > FOUND_DEPTH or len(kept) == n_sources:
+            break
+        apart = np.abs(ended.point[kept] - ended.point[i]) / box.step > DISTINCT_STEPS
+        if apart.any(axis=-1).all():
+            kept.append(i)
+    point, depth = ended.point[kept], ended.depth[kept]
+    inside = point[:, 2] < box.high[2]
+    return LineEstimate(point[:, 0], point[:, 2], depth, ended.converged[kept] & inside & (depth < RESOLVED_DEPTH))
