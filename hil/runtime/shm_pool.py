@@ -92,11 +92,13 @@ class ShmPool:
             self._free[slot.size].append(slot)  # last in, first out: the warmest is used next
 
     def close(self) -> None:
+        """Let go of all slots. Those that consumers have not finished with stay, for them and for :meth:`sweep`."""
         self._last = None, Slot.__new__(Slot)
         for slot in self._slots:
             del slot.bytes, slot.arrays
             slot.memory.close()
-            slot_path(self.prefix, slot.number).unlink(missing_ok=True)
+            if slot.references == 0:
+                slot_path(self.prefix, slot.number).unlink(missing_ok=True)
         self._slots.clear()
         self._free.clear()
 
