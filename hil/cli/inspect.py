@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import sys
 from collections.abc import Mapping
 from pathlib import Path
 from typing import Annotated, Any
@@ -25,10 +24,12 @@ def inspect(
     [cyan]hil inspect run.mcap[/cyan]
     [cyan]hil inspect run.mcap --json | jq '.streams | keys'[/cyan]
     """
+    from hil.cli.console import StderrStatus
     from hil.cli.output import write_json
     from hil.record import describe_recording
 
-    told = describe_recording(path)
+    with StderrStatus(f"reading {path}"):
+        told = describe_recording(path)
     if as_json:
         write_json(told)
     else:
@@ -37,11 +38,12 @@ def inspect(
 
 def print_recording(told: Mapping[str, Any]) -> None:
     """The description for people, on stdout."""
-    from rich.console import Console
     from rich.markup import escape
     from rich.table import Table
 
-    console = Console(file=sys.stdout, highlight=False, width=None if sys.stdout.isatty() else 140)
+    from hil.cli.console import StdoutConsole
+
+    console = StdoutConsole(140)
     duration = "" if told["duration_s"] is None else f", {told['duration_s']:.3f} s"
     state = "" if told["closed"] else ", not closed by its writer"
     console.print(

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import sys
 from pathlib import Path
 from typing import Annotated
 
@@ -83,15 +82,15 @@ def run(
 
 def print_settings(name: str) -> None:
     """The settings of a flowgraph as a table."""
-    from rich.console import Console
     from rich.markup import escape
     from rich.table import Table
 
+    from hil.cli.console import StdoutConsole
     from hil.cli.flowgraph import load_flowgraph
     from hil.cli.settings import describe_settings
 
     loaded = load_flowgraph(name)
-    console = Console(highlight=False, width=None if sys.stdout.isatty() else 160)
+    console = StdoutConsole(160)
     if loaded.doc:
         console.print(escape(loaded.doc) + "\n")
     table = Table(box=None, pad_edge=False, header_style="cyan")

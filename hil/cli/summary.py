@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import sys
 from collections.abc import Mapping
 from typing import Any
 
@@ -58,10 +57,11 @@ def condense(graph: Graph, result: Mapping[str, Any], printed: str | None, n_fra
 
 def print_summary(summary: Mapping[str, Any]) -> None:
     """The summary for people, on stdout."""
-    from rich.console import Console
     from rich.table import Table
 
-    console = Console(file=sys.stdout, highlight=False, width=None if sys.stdout.isatty() else 110)
+    from hil.cli.console import StdoutConsole
+
+    console = StdoutConsole(110)
     duration = summary["duration_s"]
     took = "" if duration is None else f" in {duration:.1f} s"
     console.print(f"\n[bold]{summary['graph']}[/bold]: {summary['frames']} frames{took}")

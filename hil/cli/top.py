@@ -82,6 +82,8 @@ def _watch(client: ControlClient, before: _Sample, interval_s: float) -> None:
     """Until it ends, or Ctrl-C; the last state stays on the screen."""
     from rich.live import Live
 
+    from hil.cli.console import StdoutConsole
+
     shown = _render(before, None)
     with Live(shown, auto_refresh=False, screen=True) as live, contextlib.suppress(KeyboardInterrupt):
         # Workers report five times a second: rates over less than two seconds would jump.
@@ -90,17 +92,14 @@ def _watch(client: ControlClient, before: _Sample, interval_s: float) -> None:
             shown = _render(sample, window[0])
             live.update(shown, refresh=True)
             window.append(sample)
-    from rich.console import Console
-
-    Console(highlight=False).print(shown)
+    StdoutConsole(140).print(shown)
 
 
 def _print(sample: _Sample, before: _Sample | None) -> None:
     """Once, into whatever stdout is."""
-    from rich.console import Console
+    from hil.cli.console import StdoutConsole
 
-    width = None if sys.stdout.isatty() else 140
-    Console(file=sys.stdout, highlight=False, width=width).print(_render(sample, before))
+    StdoutConsole(140).print(_render(sample, before))
 
 
 def _render(sample: _Sample, before: _Sample | None) -> Group:
