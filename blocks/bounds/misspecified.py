@@ -122,7 +122,11 @@ def misspecified_bound(mean: Mean, true_mean: C128, true_unknown: F64, noise_pow
     unknown = torch.tensor(at)
     jacobian = _jacobian(mean, unknown)
     eps = _as_real(torch.tensor(true_mean)) - _as_real(mean(unknown))
-    curvature = torch.autograd.functional.hessian(lambda v: torch.dot(eps, _as_real(mean(v))), unknown)  # type: ignore[no-untyped-call]
+
+    def along_eps(v: torch.Tensor) -> torch.Tensor:
+        return torch.dot(eps, _as_real(mean(v)))
+
+    curvature = torch.autograd.functional.hessian(along_eps, unknown)  # type: ignore[no-untyped-call]
     information, score = jacobian.T @ jacobian, jacobian.T @ eps
     c = (2 / noise_power * (curvature - information)).numpy()
     j = ((2 / noise_power) ** 2 * torch.outer(score, score) + 2 / noise_power * information).numpy()

@@ -7,6 +7,7 @@ import numpy.typing as npt
 
 from blocks.bounds.steering_derivative import SteeringDerivatives, steering_derivatives
 from blocks.subspace.dictionary import Dictionary
+from hil.wavefront import direction_vector, path_difference
 
 F64 = npt.NDArray[np.float64]
 C128 = npt.NDArray[np.complex128]
@@ -51,6 +52,13 @@ class Scene(NamedTuple):
             self.wavelength_m,
             amplitude=self.amplitude,
         )
+
+    def vectors(self, azimuth_rad: F64, inverse_range_per_m: F64) -> C128:
+        """Steering vectors alone, ``[source, sensor]``."""
+        u = direction_vector(azimuth_rad, np.full(len(azimuth_rad), self.elevation_rad))
+        path, gain = path_difference(self.position_m, u, inverse_range_per_m)
+        phasor: C128 = np.exp(-2j * np.pi / self.wavelength_m * path)
+        return phasor * gain if self.amplitude else phasor
 
 
 class Places(NamedTuple):
