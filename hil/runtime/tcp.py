@@ -50,6 +50,8 @@ PROTOCOL = 1
 HELLO_INTERVAL_S = 0.25
 #: ... and begins a new generation when that is not answered either.
 ANSWER_TIMEOUT_S = 2.0
+#: A server that is kept busy sending looks so often who else wants frames.
+POLL_INTERVAL_S = 0.02
 #: A server for whose clients frames wait looks so often whether they are still there.
 PROBE_INTERVAL_S = 1.0
 _COUNT = struct.Struct("<Q")
@@ -112,7 +114,7 @@ class FrameServer:
         self._orphan = self._new_queue() if exclusive else None
         self._exclusive = exclusive
         self._descriptors: dict[str, Frame] = {}
-        self._probed = time.monotonic()
+        self._polled = self._probed = time.monotonic()
 
     @property
     def n_clients(self) -> int:
@@ -137,10 +139,10 @@ class FrameServer:
         header = frame.header
         if header.kind == "descriptor":
             self._descriptors[header.stream] = frame
-        for client in self._clients.values():
-            if len(client.queue.in_flight) >= client.queue.window:
-                self.poll()  # credit may have come
-                break
+        if time.monotonic() - self._polled > POLL_INTERVAL_S or any(
+            len(c.queue.in_flight) >= c.queue.window for c in self._clients.values()
+        ):
+            self.poll()  # credit may have come, or a client
         queues = [c.queue for c in self._clients.values() if c.wants(header.stream)]
         if self._orphan is not None:
             queues.append(self._orphan)
@@ -170,6 +172,7 @@ class FrameServer:
 
     def poll(self, timeout_s: float = 0.0) -> None:
         """Serve hellos and acknowledgements, waiting at most ``timeout_s`` for the first of them."""
+        self._polled = time.monotonic()
         if self.socket.poll(int(timeout_s * 1000)):
             while True:
                 try:
