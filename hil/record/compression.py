@@ -1,37 +1,29 @@
-"""Compression of chunks: none, or one of MCAP's two where its package is installed."""
+"""Compression of chunks, one of MCAP's two or none.
+
+Not left to the package ``mcap``, which unpacks to whatever size the data have: a small file could fill the memory.
+"""
 
 from __future__ import annotations
 
 from collections.abc import Iterator
-from typing import Literal
+
+import lz4.frame
+import zstandard
 
 from hil.errors import RecordingError
-from hil.wire import Buffer
-
-Compression = Literal["none", "lz4", "zstd"]
+from hil.record.writer import Compression
 
 _PIECE_BYTES = 1 << 20
 
 
-def compress(data: Buffer, method: Compression) -> Buffer:
-    """Return ``data`` compressed.
-
-    Raises:
-        RecordingError: The method's package is not installed.
-    """
-    if method == "none":
-        return data
-    try:
-        if method == "lz4":
-            import lz4.frame  # type: ignore[import-untyped]
-
-            packed: bytes = lz4.frame.compress(data)
-            return packed
-        import zstandard
-
+def compress(data: bytes, method: Compression) -> bytes:
+    """Return ``data`` compressed."""
+    if method == "lz4":
+        packed: bytes = lz4.frame.compress(data)
+        return packed
+    if method == "zstd":
         return zstandard.ZstdCompressor(level=1).compress(data)
-    except ImportError as error:
-        raise RecordingError(_missing(method)) from error
+    return data
 
 
 def decompress(data: bytes, method: str, size: int) -> bytes:
@@ -42,9 +34,7 @@ def decompress(data: bytes, method: str, size: int) -> bytes:
     """
     try:
         unpacked = b"".join(_pieces(data, method, size))
-    except ImportError as error:
-        raise RecordingError(_missing(method)) from error
-    except (RuntimeError, ValueError, EOFError, MemoryError, _zstd_error()) as error:
+    except (RuntimeError, ValueError, EOFError, MemoryError, zstandard.ZstdError) as error:
         raise RecordingError(f"not {method} data: {error}") from error
     if len(unpacked) != size:
         raise RecordingError(f"{method or 'uncompressed'} data: expected {size} bytes, got {len(unpacked)}")
@@ -56,8 +46,6 @@ def _pieces(data: bytes, method: str, size: int) -> Iterator[bytes]:
     if method == "":
         yield data
     elif method == "lz4":
-        import lz4.frame
-
         decompressor = lz4.frame.LZ4FrameDecompressor()
         given, done = data, 0
         while done <= size and not decompressor.eof:
@@ -67,8 +55,6 @@ def _pieces(data: bytes, method: str, size: int) -> Iterator[bytes]:
             given, done = b"", done + len(piece)
             yield piece
     elif method == "zstd":
-        import zstandard
-
         done = 0
         with zstandard.ZstdDecompressor(max_window_size=1 << 27).stream_reader(data) as reader:
             while done <= size and (piece := reader.read(_PIECE_BYTES)):
@@ -76,16 +62,3 @@ def _pieces(data: bytes, method: str, size: int) -> Iterator[bytes]:
                 yield piece
     else:
         raise RecordingError(f"compression {method[:20]!r} is not known, only lz4 and zstd")
-
-
-def _zstd_error() -> type[Exception]:
-    try:
-        import zstandard
-    except ImportError:
-        return RuntimeError
-    return zstandard.ZstdError
-
-
-def _missing(method: str) -> str:
-    package = {"zstd": "zstandard"}.get(method, method)
-    return f"{method} compression needs the package {package}: pip install {package}, or record without compression"

@@ -4,71 +4,59 @@ from __future__ import annotations
 
 import zlib
 from collections.abc import Iterator, MutableMapping
-from typing import NamedTuple
+
+from mcap.opcode import Opcode
+from mcap.records import Channel, Chunk, ChunkIndex, Message
 
 from hil.errors import RecordingError
-from hil.record import mcap_format as mcap
 from hil.record.compression import decompress
-from hil.record.mcap_format import ChannelInfo, ChunkInfo
-from hil.record.mcap_scan import RandomAccess
+from hil.record.mcap_format import HEAD, MAX_RECORD_BYTES, RandomAccess, channel, message, parsed, walk
 
 
-class Message(NamedTuple):
-    """One message: its channel, when it was logged, where it lies in its chunk, and its content."""
+class _Content:
+    """What a chunk holds, read as a file is."""
 
-    channel: int
-    topic: str
-    encoding: str
-    log_ns: int
-    at: int
-    data: memoryview
+    def __init__(self, data: bytes) -> None:
+        self._data = data
+        self.size = len(data)
+
+    def read(self, offset: int, length: int) -> bytes:
+        return self._data[offset : offset + length]
 
 
 def chunk_messages(
-    file: RandomAccess, chunk: ChunkInfo, channels: MutableMapping[int, ChannelInfo]
-) -> Iterator[Message]:
-    """Read ``chunk``; the channels that it describes are added to ``channels``.
+    file: RandomAccess, index: ChunkIndex, channels: MutableMapping[int, Channel]
+) -> Iterator[tuple[Channel, Message]]:
+    """Read the chunk at ``index``; the channels that it describes are added to ``channels``.
 
     Raises:
         RecordingError: The chunk is damaged; says where.
     """
-    where = f"chunk at byte {chunk.start}"
     try:
-        data = file.read(chunk.data_start, chunk.data_length)
-        if len(data) != chunk.data_length:
-            raise RecordingError(f"expected {chunk.data_length} bytes, the file has {len(data)}")
-        content = decompress(data, chunk.compression, chunk.uncompressed_size)
-        if chunk.crc and zlib.crc32(content) != chunk.crc:
-            raise RecordingError(f"its checksum is {zlib.crc32(content):#010x}, expected {chunk.crc:#010x}")
-        yield from _walk(memoryview(content), channels)
+        content = _Content(_unpacked(file, index))
+        for opcode, at, length in walk(content):
+            if opcode == Opcode.CHANNEL:
+                described = channel(content.read(at, length))
+                channels[described.id] = described
+            elif opcode == Opcode.MESSAGE:
+                yield message_of(content.read(at, length), channels)
     except RecordingError as error:
-        raise RecordingError(f"{where}: {error}") from error
+        raise RecordingError(f"chunk at byte {index.chunk_start_offset}: {error}") from error
 
 
-def message_of(content: memoryview, at: int, channels: MutableMapping[int, ChannelInfo]) -> Message:
-    """The message whose record content is ``content``."""
-    if len(content) < mcap.MESSAGE_FIELDS.size:
-        raise RecordingError(f"a message of {len(content)} bytes at byte {at} is shorter than its own fields")
-    number, _, log_ns, _ = mcap.MESSAGE_FIELDS.unpack_from(content)
-    channel = channels.get(number)
-    if channel is None:
-        raise RecordingError(f"the message at byte {at} is of channel {number}, which is not described")
-    return Message(number, channel.topic, channel.encoding, log_ns, at, content[mcap.MESSAGE_FIELDS.size :])
+def message_of(content: bytes, channels: MutableMapping[int, Channel]) -> tuple[Channel, Message]:
+    """The message whose record content is ``content``, and its channel."""
+    came = message(content)
+    if came.channel_id not in channels:
+        raise RecordingError(f"a message of {len(content)} bytes is of channel {came.channel_id}, not described")
+    return channels[came.channel_id], came
 
 
-def _walk(content: memoryview, channels: MutableMapping[int, ChannelInfo]) -> Iterator[Message]:
-    at = 0
-    while at < len(content):
-        if at + mcap.RECORD_HEAD.size > len(content):
-            raise RecordingError(f"{len(content) - at} bytes are left over")
-        opcode, length = mcap.RECORD_HEAD.unpack_from(content, at)
-        start = at + mcap.RECORD_HEAD.size
-        if length > len(content) - start:
-            raise RecordingError(f"the record at byte {at} has {length} bytes, {len(content) - start} are left")
-        body = content[start : start + length]
-        if opcode == mcap.CHANNEL:
-            number, channel = mcap.read_channel(body)
-            channels[number] = channel
-        elif opcode == mcap.MESSAGE:
-            yield message_of(body, at, channels)
-        at = start + length
+def _unpacked(file: RandomAccess, index: ChunkIndex) -> bytes:
+    if max(index.chunk_length, index.uncompressed_size) > MAX_RECORD_BYTES:
+        raise RecordingError(f"{index.uncompressed_size} bytes, the limit is {MAX_RECORD_BYTES}")
+    chunk = parsed(Chunk, file.read(index.chunk_start_offset + HEAD.size, index.chunk_length - HEAD.size))
+    content = decompress(chunk.data, chunk.compression, chunk.uncompressed_size)
+    if chunk.uncompressed_crc and zlib.crc32(content) != chunk.uncompressed_crc:
+        raise RecordingError(f"its checksum is {zlib.crc32(content):#010x}, expected {chunk.uncompressed_crc:#010x}")
+    return content

@@ -1,127 +1,95 @@
-"""The records of an MCAP file that recordings use (https://mcap.dev/spec, version 0), little-endian.
+"""The records of an MCAP file (https://mcap.dev/spec, version 0), written and read by the package ``mcap``.
 
-Written here and not taken from a library, because a recorder needs what libraries lack: pieces that go to the file
-without being copied together, going on in a file that a killed process left, and a reader that trusts no length.
+Its records are used, and not its ``Writer`` and its readers, because a recorder needs what these lack:
+
+- ``Writer`` cannot go on in a file that a killed process left, as its index begins with what it wrote itself; it
+  describes a channel in one chunk only, so that all is lost with that one; and it has let go of a chunk that the disk
+  did not take.
+- ``StreamReader`` reads the samples of a chunk in order to step over it, and ends at the first thing that is wrong.
+- ``breakup_chunk`` makes all records of a chunk at once, and unpacks whatever size the data have.
 """
 
 from __future__ import annotations
 
 import struct
-from collections.abc import Mapping
-from dataclasses import dataclass, field
-from typing import NamedTuple
+from collections.abc import Iterator
+from io import BytesIO
+from typing import Any, Protocol, TypeVar
+
+from mcap.data_stream import ReadDataStream, RecordBuilder
+from mcap.exceptions import McapError
+from mcap.opcode import Opcode
+from mcap.records import Channel, McapRecord, Message, Schema
 
 from hil.errors import RecordingError
+from hil.record.packing import DESCRIPTION
 
-MAGIC = b"\x89MCAP0\r\n"
 ENCODING = "hil-frame-v1"
+SCHEMA = Schema(id=1, name=ENCODING, encoding=ENCODING, data=DESCRIPTION.encode())
+#: The longest record that is read into memory, and the most that a chunk may unpack to.
+MAX_RECORD_BYTES = 2 << 30
+#: Channels are kept as long as a file is read.
+MAX_CHANNEL_BYTES = 1 << 20
+#: Opcode and length, which stand before the content of a record.
+HEAD = struct.Struct("<BQ")
 
-HEADER, FOOTER, SCHEMA, CHANNEL, MESSAGE, CHUNK, MESSAGE_INDEX, CHUNK_INDEX = range(1, 9)
-STATISTICS, DATA_END = 0x0B, 0x0F
-
-RECORD_HEAD = struct.Struct("<BQ")
-MESSAGE_HEAD = struct.Struct("<BQHIQQ")  # opcode, length, channel, sequence, log time, publish time
-MESSAGE_FIELDS = struct.Struct("<HIQQ")
-CHUNK_FIELDS = struct.Struct("<QQQI")  # first and last log time, uncompressed size, its crc
-
-
-class ChunkInfo(NamedTuple):
-    """One chunk: where its record lies, where and how its content is packed, and its log times."""
-
-    start: int
-    length: int
-    data_start: int
-    data_length: int
-    compression: str
-    uncompressed_size: int
-    crc: int
-    first_ns: int
-    last_ns: int
+R = TypeVar("R", bound=McapRecord)
 
 
-@dataclass
-class IndexedChunk:
-    """A chunk, where the message index of each of its channels lies, and how long these are together."""
+class RandomAccess(Protocol):
+    """What is read: some bytes from an offset, fewer at the end."""
 
-    chunk: ChunkInfo
-    offsets: dict[int, int] = field(default_factory=dict)
-    index_length: int = 0
+    size: int
 
-
-class ChannelInfo(NamedTuple):
-    """One stream: its name and the encoding of its messages."""
-
-    topic: str
-    encoding: str
+    def read(self, offset: int, length: int) -> bytes: ...
 
 
-def text(value: str) -> bytes:
-    encoded = value.encode()
-    return struct.pack("<I", len(encoded)) + encoded
+def packed(*records: McapRecord) -> bytes:
+    """``records`` one after another, each behind its opcode and length."""
+    builder = RecordBuilder()
+    for record in records:
+        record.write(builder)
+    return builder.end()
 
 
-def text_map(values: Mapping[str, str]) -> bytes:
-    packed = b"".join(text(k) + text(v) for k, v in values.items())
-    return struct.pack("<I", len(packed)) + packed
-
-
-def record(opcode: int, content: bytes) -> bytes:
-    return RECORD_HEAD.pack(opcode, len(content)) + content
-
-
-def schema_record(schema_id: int, name: str, data: bytes) -> bytes:
-    return record(SCHEMA, struct.pack("<H", schema_id) + text(name) + text(name) + struct.pack("<I", len(data)) + data)
-
-
-def channel_record(channel_id: int, schema_id: int, topic: str) -> bytes:
-    return record(CHANNEL, struct.pack("<HH", channel_id, schema_id) + text(topic) + text(ENCODING) + text_map({}))
-
-
-def message_index_record(channel_id: int, entries: list[tuple[int, int]]) -> bytes:
-    packed = b"".join(struct.pack("<QQ", *entry) for entry in entries)
-    return record(MESSAGE_INDEX, struct.pack("<HI", channel_id, len(packed)) + packed)
-
-
-def chunk_index_record(indexed: IndexedChunk) -> bytes:
-    chunk = indexed.chunk
-    offsets = b"".join(struct.pack("<HQ", *item) for item in indexed.offsets.items())
-    return record(
-        CHUNK_INDEX,
-        struct.pack("<QQQQI", chunk.first_ns, chunk.last_ns, chunk.start, chunk.length, len(offsets))
-        + offsets
-        + struct.pack("<Q", indexed.index_length)
-        + text(chunk.compression)
-        + struct.pack("<QQ", chunk.data_length, chunk.uncompressed_size),
-    )
-
-
-def statistics_record(n_schemas: int, n_chunks: int, first_ns: int, last_ns: int, counts: Mapping[int, int]) -> bytes:
-    packed = b"".join(struct.pack("<HQ", *item) for item in counts.items())
-    fields = struct.pack("<QHIIIIQQ", sum(counts.values()), n_schemas, len(counts), 0, 0, n_chunks, first_ns, last_ns)
-    return record(STATISTICS, fields + struct.pack("<I", len(packed)) + packed)
-
-
-def read_text(view: memoryview, at: int) -> tuple[str, int]:
-    """Return the text at ``at`` and where it ends.
+def parsed(kind: type[R], content: bytes, *fields: int) -> R:
+    """The record of ``kind`` whose content is ``content``. Data that are cut off come as far as they go.
 
     Raises:
-        RecordingError: It reaches beyond ``view`` or is no UTF-8.
+        RecordingError: It is none.
     """
-    end = at + 4
-    if end <= len(view):
-        end += int.from_bytes(view[at : at + 4], "little")
-    if at + 4 > len(view) or end > len(view):
-        raise RecordingError(f"a text at byte {at} of a record of {len(view)} bytes reaches beyond it")
+    read: Any = kind.read  # type: ignore[attr-defined]  # a static method that each of them has
     try:
-        return str(view[at + 4 : end], "utf-8"), end
-    except UnicodeDecodeError as error:
-        raise RecordingError(f"a text at byte {at} of a record is no UTF-8") from error
+        record: R = read(ReadDataStream(BytesIO(content)), *fields)
+    except (McapError, struct.error, ValueError, OverflowError) as error:
+        reason = str(error) or "it is too short"
+        raise RecordingError(f"no {kind.__name__.lower()} in {len(content)} bytes: {reason}") from error
+    return record
 
 
-def read_channel(content: memoryview) -> tuple[int, ChannelInfo]:
-    """Return number, name and encoding of the channel that ``content`` describes."""
-    if len(content) < 4:
-        raise RecordingError(f"a channel record has at least 4 bytes, got {len(content)}")
-    topic, at = read_text(content, 4)
-    encoding, _ = read_text(content, at)
-    return int.from_bytes(content[:2], "little"), ChannelInfo(topic, encoding)
+def channel(content: bytes) -> Channel:
+    if len(content) > MAX_CHANNEL_BYTES:
+        raise RecordingError(f"a channel of {len(content)} bytes, the limit is {MAX_CHANNEL_BYTES}")
+    return parsed(Channel, content)
+
+
+def message(content: bytes) -> Message:
+    return parsed(Message, content, len(content))
+
+
+def walk(file: RandomAccess, at: int = 0) -> Iterator[tuple[int, int, int]]:
+    """Opcode of each record from ``at`` on, and offset and length of its content, which is not read.
+
+    Raises:
+        RecordingError: There is no whole record.
+    """
+    while at < file.size:
+        head = file.read(at, HEAD.size)
+        opcode, length = HEAD.unpack(head) if len(head) == HEAD.size else (Opcode.MESSAGE, file.size)
+        if opcode == 0:
+            raise RecordingError(f"damaged at byte {at} of {file.size}: no record begins there")
+        if at + HEAD.size + length > file.size:
+            raise RecordingError(f"not closed: {file.size - at} bytes of an incomplete record at the end, byte {at}")
+        at += HEAD.size
+        yield opcode, at, length
+        at += length

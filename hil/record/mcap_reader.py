@@ -5,12 +5,13 @@ from __future__ import annotations
 from collections.abc import Collection, Iterator
 from pathlib import Path
 
+from mcap.records import Channel, Message
+
 from hil.errors import RecordingError, WireError
 from hil.frame import Frame
-from hil.record import mcap_format as mcap
-from hil.record.mcap_chunk import Message, chunk_messages, message_of
-from hil.record.mcap_format import ChannelInfo
-from hil.record.mcap_scan import MAX_RECORD_BYTES, scan_mcap
+from hil.record.mcap_chunk import chunk_messages, message_of
+from hil.record.mcap_format import ENCODING, MAX_RECORD_BYTES
+from hil.record.mcap_scan import scan_mcap
 from hil.record.packing import unpack_frame
 from hil.record.recording import ReadFile, Recording
 from hil.wire import DEFAULT_LIMITS, Limits
@@ -46,49 +47,49 @@ class McapRecording(Recording):
 
     def _find_streams(self) -> tuple[str, ...]:
         """Streams in the last whole chunk, which names all that were known by then."""
-        channels: dict[int, ChannelInfo] = dict(self._scan.channels)
-        for indexed in reversed(self._scan.chunks):
+        channels = dict(self._scan.channels)
+        for index in reversed(self._scan.chunks):
             try:
-                for _ in chunk_messages(self._file, indexed.chunk, channels):
+                for _ in chunk_messages(self._file, index, channels):
                     pass
                 break
             except RecordingError as error:
                 self._problem(f"damaged: {error}")
-        names = [c.topic for _, c in sorted(channels.items()) if c.encoding == mcap.ENCODING]
+        names = [c.topic for _, c in sorted(channels.items()) if c.message_encoding == ENCODING]
         if channels and not names:
             other = next(iter(channels.values()))
             raise RecordingError(
-                f"{self.path} holds no frames: channel {other.topic!r} is {other.encoding!r}, "
-                f"expected {mcap.ENCODING!r}"
+                f"{self.path} holds no frames: channel {other.topic!r} is {other.message_encoding!r}, "
+                f"expected {ENCODING!r}"
             )
         return tuple(dict.fromkeys(names))
 
-    def _messages(self) -> Iterator[Message]:
-        channels: dict[int, ChannelInfo] = dict(self._scan.channels)
+    def _messages(self) -> Iterator[tuple[Channel, Message]]:
+        channels = dict(self._scan.channels)
         for at, length in self._scan.loose:
             if length > MAX_RECORD_BYTES:
                 self._problem(f"damaged: a message of {length} bytes, the limit is {MAX_RECORD_BYTES}")
                 continue
             try:
-                yield message_of(memoryview(self._file.read(at, length)), at, channels)
+                yield message_of(self._file.read(at, length), channels)
             except RecordingError as error:
                 self._problem(f"damaged: {error}")
-        for indexed in self._scan.chunks:
+        for index in self._scan.chunks:
             try:
-                yield from chunk_messages(self._file, indexed.chunk, channels)
+                yield from chunk_messages(self._file, index, channels)
             except RecordingError as error:
                 self._problem(f"damaged: {error}")
 
     def _walk(self, streams: Collection[str] | None) -> Iterator[tuple[int, Frame]]:
-        for message in self._messages():
-            if message.encoding != mcap.ENCODING or (streams is not None and message.topic not in streams):
+        for channel, message in self._messages():
+            if channel.message_encoding != ENCODING or (streams is not None and channel.topic not in streams):
                 continue
             try:
                 frame = unpack_frame(message.data, self.limits)
             except WireError as error:
-                self._problem(f"damaged: a message of {message.topic!r}: {error}")
+                self._problem(f"damaged: a message of {channel.topic!r}: {error}")
                 continue
-            if frame.header.stream != message.topic:
-                self._problem(f"damaged: a message of {message.topic!r} names stream {frame.header.stream!r}")
+            if frame.header.stream != channel.topic:
+                self._problem(f"damaged: a message of {channel.topic!r} names stream {frame.header.stream!r}")
                 continue
-            yield message.log_ns, frame
+            yield message.log_time, frame

@@ -1,28 +1,21 @@
-"""Walk an MCAP file from its front, by the records themselves, so that it need not have been closed."""
+"""Find the chunks of an MCAP file from its front, by the records themselves, so that it need not have been closed."""
 
 from __future__ import annotations
 
-import struct
 from collections import Counter
 from dataclasses import dataclass, field
-from typing import Protocol
+
+from mcap.opcode import Opcode
+from mcap.records import Channel, Chunk, ChunkIndex
+from mcap.writer import MCAP0_MAGIC as MAGIC
 
 from hil.errors import RecordingError
-from hil.record import mcap_format as mcap
-from hil.record.mcap_format import ChannelInfo, ChunkInfo, IndexedChunk
+from hil.record.mcap_format import HEAD, RandomAccess, channel, parsed, walk
 
-#: The longest record that is read into memory, and the most that a chunk may unpack to.
-MAX_RECORD_BYTES = 2 << 30
-#: Opcode, length, the fields of a chunk and a compression name of up to 16 bytes.
-_HEAD_BYTES = mcap.RECORD_HEAD.size + mcap.CHUNK_FIELDS.size + 4 + 16 + 8
-
-
-class RandomAccess(Protocol):
-    """What is read: some bytes from an offset, fewer at the end."""
-
-    size: int
-
-    def read(self, offset: int, length: int) -> bytes: ...
+#: So much of a chunk has its fields and the name of its compression; the first of its data follow.
+_CHUNK_HEAD_BYTES = 64
+#: The same without that name: times, size, checksum, length of the name, length of the data.
+_CHUNK_FIELD_BYTES = 8 + 8 + 8 + 4 + 4 + 8
 
 
 @dataclass
@@ -30,7 +23,7 @@ class Scan:
     """What is in a file, and up to where it is whole.
 
     Attributes:
-        chunks: Chunks in the order of the file.
+        chunks: Chunks in the order of the file, as an index has them.
         counts: Messages of each channel, as the index behind each chunk has them.
         loose: Messages outside of chunks: offset and length of their content.
         channels: Channels that are described outside of chunks.
@@ -39,11 +32,11 @@ class Scan:
         problems: What is wrong, in words.
     """
 
-    chunks: list[IndexedChunk] = field(default_factory=list)
+    chunks: list[ChunkIndex] = field(default_factory=list)
     counts: Counter[int] = field(default_factory=Counter)
     loose: list[tuple[int, int]] = field(default_factory=list)
-    channels: dict[int, ChannelInfo] = field(default_factory=dict)
-    good_end: int = 0
+    channels: dict[int, Channel] = field(default_factory=dict)
+    good_end: int = len(MAGIC)
     closed: bool = False
     problems: list[str] = field(default_factory=list)
 
@@ -54,64 +47,52 @@ def scan_mcap(file: RandomAccess, name: str) -> Scan:
     Raises:
         RecordingError: It is no MCAP file at all.
     """
-    magic = file.read(0, len(mcap.MAGIC))
-    if magic != mcap.MAGIC:
-        raise RecordingError(f"{name} is no MCAP file: it begins with {magic!r}, expected {mcap.MAGIC!r}")
-    scan = Scan(good_end=len(mcap.MAGIC))
-    at = len(mcap.MAGIC)
-    while True:
-        head = file.read(at, _HEAD_BYTES)
-        if len(head) < mcap.RECORD_HEAD.size:
-            scan.problems.append(f"not closed: {name} ends at byte {file.size} without a footer")
-            return scan
-        opcode, length = mcap.RECORD_HEAD.unpack_from(head)
-        end = at + mcap.RECORD_HEAD.size + length
-        if opcode == 0:
-            scan.problems.append(f"damaged at byte {at} of {file.size}: no record begins there")
-            return scan
-        if end > file.size:
-            scan.problems.append(f"not closed: {file.size - at} bytes of an incomplete record at the end, byte {at}")
-            return scan
-        if opcode == mcap.DATA_END:
-            scan.closed = file.read(max(0, file.size - len(mcap.MAGIC)), len(mcap.MAGIC)) == mcap.MAGIC
-            if not scan.closed:
-                scan.problems.append(f"not closed: the index behind byte {end} is incomplete")
-            return scan
-        try:
-            _take(scan, file, opcode, at, length, memoryview(head))
-        except RecordingError as error:
-            scan.problems.append(f"damaged at byte {at}: {error}")
-        at = scan.good_end = end
+    magic = file.read(0, len(MAGIC))
+    if magic != MAGIC:
+        raise RecordingError(f"{name} is no MCAP file: it begins with {magic!r}, expected {MAGIC!r}")
+    scan = Scan()
+    try:
+        for opcode, at, length in walk(file, len(MAGIC)):
+            if opcode == Opcode.DATA_END:
+                scan.closed = file.read(max(0, file.size - len(MAGIC)), len(MAGIC)) == MAGIC
+                if not scan.closed:
+                    scan.problems.append(f"not closed: the index behind byte {at + length} is incomplete")
+                return scan
+            try:
+                _take(scan, file, opcode, at, length)
+            except RecordingError as error:
+                scan.problems.append(f"damaged at byte {at - HEAD.size}: {error}")
+            scan.good_end = at + length
+        scan.problems.append(f"not closed: {name} ends at byte {file.size} without a footer")
+    except RecordingError as error:
+        scan.problems.append(str(error))
+    return scan
 
 
-def _take(scan: Scan, file: RandomAccess, opcode: int, at: int, length: int, head: memoryview) -> None:
-    content = at + mcap.RECORD_HEAD.size
-    if opcode == mcap.CHUNK:
-        scan.chunks.append(IndexedChunk(_chunk(at, length, head)))
-    elif opcode == mcap.MESSAGE_INDEX and scan.chunks and length >= 6:
-        channel, n_bytes = struct.unpack_from("<HI", head, mcap.RECORD_HEAD.size)
-        scan.chunks[-1].offsets[channel] = at
-        scan.chunks[-1].index_length += mcap.RECORD_HEAD.size + length
-        scan.counts[channel] += n_bytes // 16
-    elif opcode == mcap.MESSAGE:
-        scan.loose.append((content, length))
-    elif opcode == mcap.CHANNEL:
-        if length > 1 << 20:
-            raise RecordingError(f"a channel record of {length} bytes")
-        number, channel = mcap.read_channel(memoryview(file.read(content, length)))
-        scan.channels[number] = channel
-
-
-def _chunk(at: int, length: int, head: memoryview) -> ChunkInfo:
-    fields = mcap.RECORD_HEAD.size
-    if len(head) < fields + mcap.CHUNK_FIELDS.size:
-        raise RecordingError(f"a chunk of {length} bytes is shorter than its own fields")
-    first_ns, last_ns, size, crc = mcap.CHUNK_FIELDS.unpack_from(head, fields)
-    compression, data_head = mcap.read_text(head, fields + mcap.CHUNK_FIELDS.size)
-    data_length = int.from_bytes(head[data_head : data_head + 8], "little")
-    data_start = at + data_head + 8
-    if data_start + data_length != at + fields + length:
-        raise RecordingError(f"a chunk of {length} bytes says that {data_length} of them are its data")
-    if max(size, data_length) > MAX_RECORD_BYTES:
-        raise RecordingError(f"a chunk of {max(size, data_length)} bytes, the limit is {MAX_RECORD_BYTES}")
-    return ChunkInfo(at, fields + length, data_start, data_length, compression, size, crc, first_ns, last_ns)
+def _take(scan: Scan, file: RandomAccess, opcode: int, at: int, length: int) -> None:
+    if opcode == Opcode.CHUNK:
+        chunk = parsed(Chunk, file.read(at, min(length, _CHUNK_HEAD_BYTES)))
+        scan.chunks.append(
+            ChunkIndex(
+                chunk_start_offset=at - HEAD.size,
+                chunk_length=HEAD.size + length,
+                compression=chunk.compression,
+                compressed_size=max(0, length - _CHUNK_FIELD_BYTES - len(chunk.compression.encode())),
+                uncompressed_size=chunk.uncompressed_size,
+                message_start_time=chunk.message_start_time,
+                message_end_time=chunk.message_end_time,
+                message_index_offsets={},
+                message_index_length=0,
+            )
+        )
+    elif opcode == Opcode.MESSAGE_INDEX and scan.chunks and length >= 6:
+        # Not read as a whole: its entries are only counted
+        number = int.from_bytes(file.read(at, 2), "little")
+        scan.chunks[-1].message_index_offsets[number] = at - HEAD.size
+        scan.chunks[-1].message_index_length += HEAD.size + length
+        scan.counts[number] += (length - 6) // 16
+    elif opcode == Opcode.MESSAGE:
+        scan.loose.append((at, length))
+    elif opcode == Opcode.CHANNEL:
+        described = channel(file.read(at, length))
+        scan.channels[described.id] = described

@@ -3,28 +3,27 @@
 from __future__ import annotations
 
 import logging
-import struct
 import time
 import zlib
 from collections import Counter
 from pathlib import Path
 
+from mcap.data_stream import RecordBuilder
+from mcap.records import Channel, Chunk, ChunkIndex, DataEnd, Footer, Header, Message, MessageIndex, Statistics
+from mcap.writer import MCAP0_MAGIC as MAGIC
+
 from hil.errors import RecordingError
 from hil.frame import Frame
-from hil.record import mcap_format as mcap
-from hil.record.compression import Compression, compress
+from hil.record.compression import compress
 from hil.record.mcap_chunk import chunk_messages
-from hil.record.mcap_format import ChannelInfo, ChunkInfo, IndexedChunk
+from hil.record.mcap_format import ENCODING, SCHEMA, packed
 from hil.record.mcap_scan import scan_mcap
-from hil.record.packing import DESCRIPTION, pack_parts
+from hil.record.packing import pack_parts
 from hil.record.storage import AppendFile
-from hil.record.writer import Existing, wall_time_ns
+from hil.record.writer import Compression, Existing, wall_time_ns
 from hil.wire import encode
 
 log = logging.getLogger(__name__)
-
-SCHEMA_ID = 1
-_SCHEMA = mcap.schema_record(SCHEMA_ID, mcap.ENCODING, DESCRIPTION.encode())
 
 
 class McapWriter:
@@ -54,22 +53,19 @@ class McapWriter:
         self.n_unflushed = 0
         self.oldest_unflushed_s: float | None = None
         self._compression = compression
-        compress(b"", compression)  # refuse a missing package before a file is made
-        self._at = self._first_ns = self._last_ns = 0
-        self._index: dict[int, list[tuple[int, int]]] = {}
-        self._channels: dict[str, int] = {}
+        self._chunk_bytes = chunk_bytes
+        self._content = RecordBuilder()  # of the chunk that is not in the file yet
+        self._index: dict[int, MessageIndex] = {}
+        self._channels: dict[str, Channel] = {}
         self._next_channel = 1
         self._counts: Counter[int] = Counter()
-        self._indexed: list[IndexedChunk] = []
-        self._buffer = bytearray(max(chunk_bytes, 4096))
-        self._view = memoryview(self._buffer)
+        self._chunks: list[ChunkIndex] = []
         self._file = AppendFile(path, existing)
         try:
             if self._file.size:
                 self._go_on(path)
             else:
-                head = mcap.record(mcap.HEADER, mcap.text("") + mcap.text("hil-receiver"))
-                self._file.append([mcap.MAGIC, head])
+                self._file.append([MAGIC, packed(Header(profile="", library="hil-receiver"))])
         except OSError as error:
             self._file.close()
             raise RecordingError(f"cannot record to {path}: {error.strerror}") from error
@@ -83,23 +79,20 @@ class McapWriter:
         return self._file.size
 
     def write(self, frame: Frame) -> None:
-        pieces = pack_parts(encode(frame))
-        n_bytes = mcap.MESSAGE_HEAD.size + sum(memoryview(p).nbytes for p in pieces)
+        data = b"".join(pack_parts(encode(frame)))
+        if self.n_unflushed and self._content.count + len(data) > self._chunk_bytes:
+            self.flush()
         channel = self._channel(frame.header.stream)
-        if self._at + n_bytes > len(self._buffer):
-            if self.n_unflushed:
-                self.flush()
-            self._reserve(self._at + n_bytes)
-        time_ns = wall_time_ns(frame)
-        self._index.setdefault(channel, []).append((time_ns, self._at))
-        self._first_ns = min(self._first_ns, time_ns)
-        self._last_ns = max(self._last_ns, time_ns)
-        own_ns = max(0, frame.header.time_ns or 0)
-        content = n_bytes - mcap.RECORD_HEAD.size
-        sequence = frame.header.seq & 0xFFFFFFFF
-        self._put(mcap.MESSAGE_HEAD.pack(mcap.MESSAGE, content, channel, sequence, time_ns, own_ns))
-        for piece in pieces:
-            self._put(piece)
+        message = Message(
+            channel_id=channel,
+            sequence=frame.header.seq & 0xFFFFFFFF,
+            log_time=wall_time_ns(frame),
+            publish_time=max(0, frame.header.time_ns or 0),
+            data=data,
+        )
+        index = self._index.setdefault(channel, MessageIndex(channel, []))
+        index.records.append((message.log_time, self._content.count))
+        message.write(self._content)
         if not self.n_unflushed:
             self.oldest_unflushed_s = time.monotonic()
         self.n_unflushed += 1
@@ -107,24 +100,12 @@ class McapWriter:
 
     def flush(self, *, sync: bool = False) -> None:
         if self.n_unflushed:
-            content = self._view[: self._at]
-            packed = memoryview(compress(content, self._compression))
-            name = "" if self._compression == "none" else self._compression
-            fields = mcap.CHUNK_FIELDS.pack(self._first_ns, self._last_ns, self._at, zlib.crc32(content))
-            fields += mcap.text(name) + struct.pack("<Q", packed.nbytes)
-            start = self._file.size
-            length = mcap.RECORD_HEAD.size + len(fields) + packed.nbytes
-            head = mcap.RECORD_HEAD.pack(mcap.CHUNK, length - mcap.RECORD_HEAD.size) + fields
-            offsets, index = {}, []
-            at = start + length
-            for channel, entries in self._index.items():
-                offsets[channel] = at
-                index.append(mcap.message_index_record(channel, entries))
-                at += len(index[-1])
-            self._file.append([head, packed, *index])
-            data = (start + len(head), packed.nbytes, name, self._at, 0, self._first_ns, self._last_ns)
-            self._indexed.append(IndexedChunk(ChunkInfo(start, length, *data), offsets, at - start - length))
-            self._counts.update({channel: len(entries) for channel, entries in self._index.items()})
+            content = self._content.end()
+            try:
+                self._write_chunk(content)
+            except OSError:
+                self._content.write(content)  # it still waits
+                raise
             self._begin_chunk()
         if sync:
             self._file.sync()
@@ -145,69 +126,90 @@ class McapWriter:
     # -- inside ----------------------------------------------------------------------------------------------------
 
     def _begin_chunk(self) -> None:
-        self._at = 0
         self._index = {}
-        self._first_ns, self._last_ns = (1 << 64) - 1, 0
         self.n_unflushed = 0
         self.oldest_unflushed_s = None
-        self._put(_SCHEMA)
-        for topic, channel in self._channels.items():
-            self._put(mcap.channel_record(channel, SCHEMA_ID, topic))
+        SCHEMA.write(self._content)
+        for channel in self._channels.values():
+            channel.write(self._content)
 
     def _channel(self, topic: str) -> int:
         channel = self._channels.get(topic)
         if channel is None:
-            channel = self._next_channel
-            if channel > 0xFFFF:
+            if self._next_channel > 0xFFFF:
                 raise RecordingError(f"{self._file.path}: MCAP holds 65535 streams, {topic!r} is one more")
+            channel = Channel(self._next_channel, topic, ENCODING, metadata={}, schema_id=SCHEMA.id)
             self._channels[topic] = channel
             self._next_channel += 1
-            self._put(mcap.channel_record(channel, SCHEMA_ID, topic))
-        return channel
+            channel.write(self._content)
+        return channel.id
 
-    def _put(self, piece: bytes | memoryview) -> None:
-        end = self._at + memoryview(piece).nbytes
-        self._reserve(end)
-        self._view[self._at : end] = piece
-        self._at = end
-
-    def _reserve(self, size: int) -> None:
-        if size > len(self._buffer):
-            old = self._view[: self._at]
-            self._buffer = bytearray(size)
-            self._buffer[: self._at] = old
-            self._view = memoryview(self._buffer)
+    def _write_chunk(self, content: bytes) -> None:
+        times_ns = [time_ns for index in self._index.values() for time_ns, _ in index.records]
+        chunk = Chunk(
+            compression="" if self._compression == "none" else self._compression,
+            data=compress(content, self._compression),
+            message_start_time=min(times_ns),
+            message_end_time=max(times_ns),
+            uncompressed_crc=zlib.crc32(content),
+            uncompressed_size=len(content),
+        )
+        start, record, behind = self._file.size, packed(chunk), RecordBuilder()
+        offsets = {}
+        for channel, index in self._index.items():
+            offsets[channel] = start + len(record) + behind.count
+            index.write(behind)
+        indexed = ChunkIndex(
+            chunk_start_offset=start,
+            chunk_length=len(record),
+            compression=chunk.compression,
+            compressed_size=len(chunk.data),
+            uncompressed_size=chunk.uncompressed_size,
+            message_start_time=chunk.message_start_time,
+            message_end_time=chunk.message_end_time,
+            message_index_offsets=offsets,
+            message_index_length=behind.count,
+        )
+        self._file.append([record, behind.end()])
+        self._chunks.append(indexed)
+        self._counts.update({channel: len(index.records) for channel, index in self._index.items()})
 
     def _summary(self) -> list[bytes]:
         """Records behind the data: with them a reader finds a time without reading all."""
-        data_end = mcap.record(mcap.DATA_END, struct.pack("<I", 0))
-        chunks = [indexed.chunk for indexed in self._indexed]
-        first_ns = min((c.first_ns for c in chunks), default=0)
-        last_ns = max((c.last_ns for c in chunks), default=0)
-        records = [_SCHEMA]
-        records += [mcap.channel_record(channel, SCHEMA_ID, topic) for topic, channel in self._channels.items()]
-        records.append(mcap.statistics_record(1, len(chunks), first_ns, last_ns, self._counts))
-        records += [mcap.chunk_index_record(indexed) for indexed in self._indexed]
-        footer = struct.pack("<QQ", self._file.size + len(data_end), 0)
-        footer_head = mcap.RECORD_HEAD.pack(mcap.FOOTER, len(footer) + 4) + footer
-        crc = zlib.crc32(footer_head, zlib.crc32(b"".join(records)))
-        return [data_end, *records, footer_head, struct.pack("<I", crc), mcap.MAGIC]
+        statistics = Statistics(
+            message_count=sum(self._counts.values()),
+            schema_count=1,
+            channel_count=len(self._counts),
+            attachment_count=0,
+            metadata_count=0,
+            chunk_count=len(self._chunks),
+            message_start_time=min((c.message_start_time for c in self._chunks), default=0),
+            message_end_time=max((c.message_end_time for c in self._chunks), default=0),
+            channel_message_counts=self._counts,
+        )
+        data_end = packed(DataEnd(data_section_crc=0))
+        summary = packed(SCHEMA, *self._channels.values(), statistics, *self._chunks)
+        start = self._file.size + len(data_end)
+        footer = Footer(summary_start=start, summary_offset_start=0, summary_crc=0)
+        # The checksum is of all that stands before it
+        footer.summary_crc = zlib.crc32(packed(footer)[:-4], zlib.crc32(summary))
+        return [data_end, summary, packed(footer), MAGIC]
 
     def _go_on(self, path: Path) -> None:
         """Cut off what is not whole and what closing had added, and learn which channels there are."""
         scan = scan_mcap(self._file, str(path))
-        channels: dict[int, ChannelInfo] = dict(scan.channels)
-        for indexed in reversed(scan.chunks):  # every chunk repeats the channels, so the last good one has them all
+        channels = dict(scan.channels)
+        for index in reversed(scan.chunks):  # every chunk repeats the channels, so the last good one has them all
             try:
-                for _ in chunk_messages(self._file, indexed.chunk, channels):
+                for _ in chunk_messages(self._file, index, channels):
                     pass
                 break
             except RecordingError as error:
                 log.warning("%s: %s", path, error)
-        foreign = [channel.topic for channel in channels.values() if channel.encoding != mcap.ENCODING]
+        foreign = [channel.topic for channel in channels.values() if channel.message_encoding != ENCODING]
         if foreign:
             raise RecordingError(f"{path} was not written by a recorder (channel {foreign[0]!r}): choose another path")
-        self._channels = {channel.topic: number for number, channel in channels.items()}
+        self._channels = {channel.topic: channel for channel in channels.values()}
         self._next_channel = max([*channels, *scan.counts, 0]) + 1
-        self._counts, self._indexed = scan.counts, scan.chunks
+        self._counts, self._chunks = scan.counts, scan.chunks
         self._file.truncate(scan.good_end)

@@ -16,8 +16,7 @@ from hil.errors import RecordingError
 from hil.frame import NO_LOSS, Frame, Header
 from hil.params import Count, Params
 from hil.port import Port
-from hil.record.compression import Compression
-from hil.record.writer import Existing, RecordingWriter, StreamRefused, open_writer
+from hil.record.writer import Compression, Existing, RecordingWriter, StreamRefused, open_writer
 
 log = logging.getLogger(__name__)
 

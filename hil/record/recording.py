@@ -11,6 +11,7 @@ from typing import Self
 
 from hil.errors import RecordingError
 from hil.frame import Frame
+from hil.record.writer import needs_packages
 from hil.wire import DEFAULT_LIMITS, Limits
 
 log = logging.getLogger(__name__)
@@ -126,15 +127,17 @@ def open_recording(path: str | Path, *, limits: Limits = DEFAULT_LIMITS, frame_s
         frame_samples: Samples a frame of a SigMF recording that does not say how it was framed.
 
     Raises:
-        RecordingError: It is not there, of no known kind, or unreadable from its first byte on.
+        RecordingError: It is not there, of no known kind, unreadable from its first byte on, or a package is missing.
     """
     path = Path(path)
     if path.suffix == ".mcap":
-        from hil.record.mcap_reader import McapRecording
+        with needs_packages(path):
+            from hil.record.mcap_reader import McapRecording
 
         return McapRecording(path, limits)
     if path.suffix in (".sigmf-meta", ".sigmf-data", ".sigmf"):
-        from hil.record.sigmf_reader import SigmfRecording
+        with needs_packages(path):
+            from hil.record.sigmf_reader import SigmfRecording
 
         return SigmfRecording(path, limits, frame_samples)
     raise RecordingError(f"{path}: expected a name that ends in .mcap, .sigmf-meta, .sigmf-data or .sigmf")

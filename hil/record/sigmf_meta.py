@@ -1,4 +1,9 @@
-"""The metadata of a SigMF recording, from its file or from the journal of one that was not closed."""
+"""The metadata of a SigMF recording, from its file or from the journal of one that was not closed.
+
+The package ``sigmf`` has the schema that they are checked against. It does not read them, as it knows no journal and
+checks nothing on reading; nor does it build them, as its ``SigMFFile`` looks through all segments and sorts them for
+each that is added, which is too slow for a recording that grows.
+"""
 
 from __future__ import annotations
 
@@ -6,6 +11,9 @@ import json
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
+
+import jsonschema
+from sigmf.schema import get_schema
 
 from hil.errors import RecordingError
 
@@ -28,6 +36,10 @@ class SigmfMeta:
     captures: list[dict[str, Any]] = field(default_factory=list)
     annotations: list[dict[str, Any]] = field(default_factory=list)
     closed: bool = True
+
+    def objects(self) -> dict[str, Any]:
+        """The same as the file has them."""
+        return {"global": self.common, "captures": self.captures, "annotations": self.annotations}
 
     def lines(self) -> list[bytes]:
         """The same as lines of a journal."""
@@ -74,6 +86,15 @@ def parse_meta(data: bytes, name: str) -> SigmfMeta:
         for row in rows:
             into.append(_checked(row, kind, name))
     return _in_order(meta, name)
+
+
+def violation(meta: SigmfMeta) -> str | None:
+    """What the schema of SigMF forbids in ``meta``, where there is something."""
+    try:
+        jsonschema.validate(meta.objects(), get_schema())
+    except jsonschema.ValidationError as error:
+        return f"{error.json_path}: {error.message[:200]}"
+    return None
 
 
 def _from_journal(data: bytes, path: Path) -> SigmfMeta:

@@ -1,4 +1,9 @@
-"""Read a SigMF recording: our own to the bit, others cut into frames, unclosed ones as far as they go."""
+"""Read a SigMF recording: our own to the bit, others cut into frames, unclosed ones as far as they go.
+
+The package ``sigmf`` knows the datatypes and says what is wrong with metadata that were made elsewhere. Samples are
+not read with it, as it makes complex64 of all of them, which is not what was recorded; nor archives, as it unpacks
+compressed and sparse ones into memory, however large they say they are.
+"""
 
 from __future__ import annotations
 
@@ -9,13 +14,14 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
+from sigmf.sigmffile import dtype_info
 
 from hil.errors import HilError, RecordingError
 from hil.frame import AnyArray, Frame, Header
 from hil.record.recording import ReadFile, Recording
 from hil.record.sigmf_foreign import FOREIGN_STREAM, ForeignSegments
 from hil.record.sigmf_format import arrays_of, header_after, header_of, sample_datatype, sample_spec
-from hil.record.sigmf_meta import SigmfMeta, load_meta, parse_meta
+from hil.record.sigmf_meta import SigmfMeta, load_meta, parse_meta, violation
 from hil.wire import DEFAULT_LIMITS, Limits
 
 _DATATYPE = re.compile(r"c(f32|f64|i8|i16|i32|u8|u16)(_le|_be)?")
@@ -51,6 +57,8 @@ class SigmfRecording(Recording):
         self.closed = self._meta.closed
         if not self.closed:
             self._problem("not closed: read from its journal")
+        if not all("hil:header" in capture for capture in self._meta.captures) and (text := violation(self._meta)):
+            self._problem(f"its metadata are not as SigMF has them: {text}")
         if rest:
             self._problem(f"{rest} bytes of an incomplete sample at the end of {self._file.path}")
 
@@ -88,8 +96,7 @@ class SigmfRecording(Recording):
     def _check_global(self) -> None:
         common = self._meta.common
         datatype, n_channels = common.get("core:datatype"), common.get("core:num_channels", 1)
-        match = _DATATYPE.fullmatch(str(datatype))
-        if match is None:
+        if not _DATATYPE.fullmatch(str(datatype)):
             raise RecordingError(f"{self.path}: core:datatype {str(datatype)[:40]!r} is not read, only complex samples")
         if type(n_channels) is not int or not 0 < n_channels <= 65536:
             raise RecordingError(f"{self.path}: core:num_channels: expected 1 to 65536, got {str(n_channels)[:40]}")
@@ -98,10 +105,8 @@ class SigmfRecording(Recording):
             raise RecordingError(f"{self.path}: core:sample_rate: expected a number above 0, got {str(rate)[:40]}")
         if any("core:header_bytes" in capture for capture in self._meta.captures):
             raise RecordingError(f"{self.path}: samples with headers between them (core:header_bytes) are not read")
-        kind, order = match.groups()
         self._rate = None if rate is None else float(rate)
-        self._scalar = np.dtype({"f": "f", "i": "i", "u": "u"}[kind[0]] + str(int(kind[1:]) // 8))
-        self._scalar = self._scalar.newbyteorder(">" if order == "_be" else "<")
+        self._scalar: np.dtype[Any] = dtype_info(datatype)["component_dtype"]
         self._n_channels = n_channels
         self._sample_bytes = 2 * self._scalar.itemsize * n_channels
 

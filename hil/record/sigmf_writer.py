@@ -228,10 +228,9 @@ class SigmfWriter:
 
     def _write_meta(self) -> None:
         """Replace the metadata in one step: a reader sees the old or the new."""
-        meta = {"global": self._meta.common, "captures": self._meta.captures, "annotations": self._meta.annotations}
         new = self._meta_path.with_suffix(".sigmf-meta.new")
         try:
-            new.write_text(json.dumps(meta, indent=1, allow_nan=False))
+            new.write_text(json.dumps(self._meta.objects(), indent=1, allow_nan=False))
             os.replace(new, self._meta_path)
         except OSError:
             new.unlink(missing_ok=True)

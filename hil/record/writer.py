@@ -3,14 +3,16 @@
 from __future__ import annotations
 
 import time
+from collections.abc import Iterator
+from contextlib import contextmanager
 from pathlib import Path
 from typing import Literal, Protocol
 
 from hil.errors import RecordingError
 from hil.frame import Frame
-from hil.record.compression import Compression
 
 Existing = Literal["refuse", "overwrite", "append"]
+Compression = Literal["none", "lz4", "zstd"]
 
 
 class StreamRefused(RecordingError):
@@ -64,14 +66,16 @@ def open_writer(
     """Begin a recording in the format that the suffix of ``path`` names: ``.mcap`` or ``.sigmf-meta``.
 
     Raises:
-        RecordingError: The suffix names no format, or the file exists or cannot be made.
+        RecordingError: The suffix names no format, the file exists or cannot be made, or a package is missing.
     """
     if path.suffix == ".mcap":
-        from hil.record.mcap_writer import McapWriter
+        with needs_packages(path):
+            from hil.record.mcap_writer import McapWriter
 
         return McapWriter(path, existing, compression=compression, chunk_bytes=chunk_bytes)
     if path.suffix in (".sigmf-meta", ".sigmf-data"):
-        from hil.record.sigmf_writer import SigmfWriter
+        with needs_packages(path):
+            from hil.record.sigmf_writer import SigmfWriter
 
         if compression != "none":
             raise RecordingError(f"{path}: SigMF samples are not compressed; record to .mcap, or compression='none'")
@@ -79,6 +83,21 @@ def open_writer(
     if path.suffix == ".sigmf":
         raise RecordingError(f"{path}: a SigMF archive cannot grow while it is written: record to .sigmf-meta")
     raise RecordingError(f"{path}: expected a name that ends in .mcap or .sigmf-meta")
+
+
+@contextmanager
+def needs_packages(path: Path) -> Iterator[None]:
+    """Say which packages are missing for ``path`` where they are imported.
+
+    Raises:
+        RecordingError: One is.
+    """
+    try:
+        yield
+    except ModuleNotFoundError as error:
+        raise RecordingError(
+            f"{path}: the package {error.name!r} is not installed: pip install 'hil-receiver[record]'"
+        ) from error
 
 
 def wall_time_ns(frame: Frame) -> int:

@@ -313,3 +313,26 @@ def test_descriptor_and_truth_alone_are_recorded_too(tmp_path):
 @pytest.fixture(autouse=True)
 def _quiet(caplog):
     caplog.set_level(logging.ERROR, logger="hil.record")
+
+
+@pytest.mark.parametrize(("name", "package"), [("a.mcap", "mcap"), ("a.sigmf-meta", "sigmf")])
+def test_missing_package_is_named_with_the_fix(tmp_path, name, package):
+    program = textwrap.dedent(
+        """
+        import sys
+        from pathlib import Path
+        from hil.errors import RecordingError
+        from hil.record import open_recording, open_writer
+        for name in [name for name in sys.modules if name.partition(".")[0] == sys.argv[2]]:
+            raise AssertionError(f"{name} is imported before it is needed")
+        sys.modules[sys.argv[2]] = None
+        for open_it in (open_writer, open_recording):
+            try:
+                open_it(Path(sys.argv[1]))
+            except RecordingError as error:
+                assert "is not installed: pip install 'hil-receiver[record]'" in str(error), error
+            else:
+                raise AssertionError(open_it)
+        """
+    )
+    subprocess.run([sys.executable, "-c", program, tmp_path / name, package], check=True)

@@ -250,6 +250,17 @@ def test_what_is_not_read_is_refused(tmp_path, change, message):
         open_recording(foreign(tmp_path, np.zeros(8, np.float32), **change))
 
 
+def test_what_the_schema_forbids_is_named_and_read_all_the_same(tmp_path):
+    x = np.zeros((4, 2, 2), np.float32)
+    assert read(foreign(tmp_path, x))[1].problems == []
+    came, recording = read(foreign(tmp_path, x, **{"core:author": 5}))
+    assert [f["iq"].shape for f in came] == [(2, 4)]
+    (problem,) = recording.problems
+    assert "not as SigMF has them" in problem
+    assert "core:author" in problem
+    assert "5 is not of type 'string'" in problem
+
+
 def test_times_have_nanoseconds():
     assert utc_of(utc_text(1_700_000_000_123_456_789)) == 1_700_000_000_123_456_789
     assert utc_of("1970-01-01T00:00:01Z") == 10**9
