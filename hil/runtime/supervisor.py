@@ -119,6 +119,10 @@ class Supervisor:
             bound = {o.label: getattr(o.sender, "endpoint", "") for outs in outgoing.values() for o in outs}
             self._workers.note_endpoints(bound)
         self._wait_until("bound")
+        if self._stopped_at is not None:
+            # A worker that has not said hello yet would not hear that it may go on, and be waited for in vain.
+            self._workers.abort_unstarted()
+            return
         self._workers.connect_all()
         if plan is not None:
             nodes = [self._graph.nodes[name] for name in plan.nodes]
