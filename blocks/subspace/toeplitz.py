@@ -54,14 +54,14 @@ class ToeplitzAverage(Block):
     outputs = {"covariance": port_of(COVARIANCE)}
 
     def setup(self) -> None:
-        self._checked = ""
+        self._uniform_array = ""
 
     def process(self, arrays: dict[str, Any]) -> Result:
         if self.array is None:
             raise EstimationError(f"{self.name}: no array descriptor has come; send one before the data")
-        if self._checked != self.array.fingerprint:
+        if self._uniform_array != self.array.fingerprint:
             uniform_spacing(self.array.channel_position_m)
-            self._checked = self.array.fingerprint
+            self._uniform_array = self.array.fingerprint
         return {**arrays, "covariance": toeplitz_average(arrays["covariance"])}
 
 
