@@ -9,7 +9,7 @@ from collections import Counter
 from pathlib import Path
 
 from mcap.data_stream import RecordBuilder
-from mcap.records import Channel, Chunk, ChunkIndex, DataEnd, Footer, Header, Message, MessageIndex, Statistics
+from mcap.records import Channel, Chunk, ChunkIndex, Header, Message, MessageIndex
 from mcap.writer import MCAP0_MAGIC as MAGIC
 
 from hil.errors import RecordingError
@@ -18,6 +18,7 @@ from hil.record.compression import compress
 from hil.record.mcap_chunk import chunk_messages
 from hil.record.mcap_format import ENCODING, SCHEMA, packed
 from hil.record.mcap_scan import scan_mcap
+from hil.record.mcap_summary import summary
 from hil.record.packing import pack_parts
 from hil.record.storage import AppendFile
 from hil.record.writer import Compression, Existing, wall_time_ns
@@ -114,7 +115,7 @@ class McapWriter:
         try:
             if not discard:
                 self.flush()
-            self._file.append(self._summary())
+            self._file.append(summary(self._file.size, self._channels.values(), self._chunks, self._counts))
         except OSError as error:
             if not discard:
                 raise
@@ -173,27 +174,6 @@ class McapWriter:
         self._file.append([record, behind.end()])
         self._chunks.append(indexed)
         self._counts.update({channel: len(index.records) for channel, index in self._index.items()})
-
-    def _summary(self) -> list[bytes]:
-        """Records behind the data: with them a reader finds a time without reading all."""
-        statistics = Statistics(
-            message_count=sum(self._counts.values()),
-            schema_count=1,
-            channel_count=len(self._counts),
-            attachment_count=0,
-            metadata_count=0,
-            chunk_count=len(self._chunks),
-            message_start_time=min((c.message_start_time for c in self._chunks), default=0),
-            message_end_time=max((c.message_end_time for c in self._chunks), default=0),
-            channel_message_counts=self._counts,
-        )
-        data_end = packed(DataEnd(data_section_crc=0))
-        summary = packed(SCHEMA, *self._channels.values(), statistics, *self._chunks)
-        start = self._file.size + len(data_end)
-        footer = Footer(summary_start=start, summary_offset_start=0, summary_crc=0)
-        # The checksum is of all that stands before it
-        footer.summary_crc = zlib.crc32(packed(footer)[:-4], zlib.crc32(summary))
-        return [data_end, summary, packed(footer), MAGIC]
 
     def _go_on(self, path: Path) -> None:
         """Cut off what is not whole and what closing had added, and learn which channels there are."""

@@ -21,11 +21,6 @@ from hil.frame import NO_LOSS, AnyArray, ArraySpec, Frame, Header
 from hil.record.writer import StreamRefused
 from hil.wire import Limits, decode_header, encode_header
 
-VERSION = "1.2.0"
-EXTENSIONS = [
-    {"name": "spatial", "version": "1.1.0", "optional": True},
-    {"name": "hil", "version": "1.0.0", "optional": True},
-]
 #: SigMF datatype of samples, by dtype and whether the last axis is re, im.
 SAMPLE_DATATYPES = {
     ("complex64", False): "cf32_le",

@@ -15,18 +15,9 @@ import numpy as np
 from hil.descriptor import array_of
 from hil.errors import RecordingError
 from hil.frame import ArraySpec, Frame, Header
-from hil.record.sigmf_format import (
-    EXTENSIONS,
-    VERSION,
-    header_after,
-    header_of,
-    plain_arrays,
-    plain_header,
-    sample_datatype,
-    sample_spec,
-    utc_text,
-)
+from hil.record.sigmf_format import header_after, header_of, plain_header, sample_datatype, sample_spec
 from hil.record.sigmf_meta import SigmfMeta, journal_line, load_meta
+from hil.record.sigmf_rows import annotation_row, capture_row, global_row
 from hil.record.storage import AppendFile
 from hil.record.writer import Existing
 from hil.wire import DEFAULT_LIMITS, Buffer
@@ -128,8 +119,7 @@ class SigmfWriter:
                 return
             self.flush()
             if self._meta.common:
-                digest = self._hash or self._hash_all()
-                self._meta.common["core:sha512"] = digest.hexdigest()
+                self._meta.common["core:sha512"] = (self._hash or self._hash_all()).hexdigest()
                 self._write_meta()
             else:
                 log.warning("%s: no samples came, so there is no recording", self._meta_path)
@@ -170,30 +160,13 @@ class SigmfWriter:
 
     def _begin(self, header: Header, spec: ArraySpec) -> None:
         self._stream = header.stream
-        self._meta.common = {
-            "core:datatype": sample_datatype(spec),
-            "core:version": VERSION,
-            "core:num_channels": spec.shape[0],
-            "core:recorder": "hil-receiver",
-            "core:extensions": EXTENSIONS,
-            **self._spatial.get("global", {}),
-        }
-        if header.sample_rate_hz is not None:
-            self._meta.common["core:sample_rate"] = header.sample_rate_hz
+        self._meta.common = global_row(header, spec, self._spatial.get("global", {}))
         self._line("global", self._meta.common)
 
     def _begin_segment(self, header: Header) -> None:
         self._first, self._n_in_segment = header, 0
-        capture: dict[str, Any] = {"core:sample_start": self._n_samples}
-        if header.sample_start is not None:
-            capture["core:global_index"] = header.sample_start
-        if header.frequency_hz is not None:
-            capture["core:frequency"] = header.frequency_hz
-        if header.timebase == "utc" and header.time_ns is not None:
-            capture["core:datetime"] = utc_text(header.time_ns)
-        # Said where it begins to hold and not in every segment: of bursts there are many, of elements too
-        capture |= self._spatial.pop("captures", {})
-        capture["hil:header"] = plain_header(header)
+        # Geometry is said where it begins to hold and not in every segment: of bursts there are many, of elements too
+        capture = capture_row(header, self._n_samples, self._spatial.pop("captures", {}))
         self._meta.captures.append(capture)
         self._line("capture", capture)
 
@@ -210,16 +183,7 @@ class SigmfWriter:
             self._first = None  # the next samples begin a segment that has it
 
     def _annotate(self, frame: Frame) -> None:
-        header = frame.header
-        label = str(header.meta.get("event", "event")) if header.kind == "event" else header.stream.split(".")[-1]
-        annotation = {
-            "core:sample_start": self._n_samples,
-            "core:label": label if header.kind != "descriptor" else "descriptor",
-            "core:generator": "hil-receiver",
-            "hil:header": plain_header(header),
-        }
-        if header.arrays:
-            annotation["hil:arrays"] = plain_arrays(frame)
+        annotation = annotation_row(frame, self._n_samples)
         self._meta.annotations.append(annotation)
         self._line("annotation", annotation)
 
@@ -257,7 +221,5 @@ class SigmfWriter:
         self._meta, self._n_samples, self._stream, self._hash = meta, n_samples, last.stream, None
 
     def _hash_all(self) -> hashlib._Hash:
-        digest = hashlib.sha512()
-        for at in range(0, self._data.size, 1 << 20):
-            digest.update(self._data.read(at, 1 << 20))
-        return digest
+        with self._data.path.open("rb") as file:
+            return hashlib.file_digest(file, "sha512")

@@ -246,3 +246,22 @@ def test_mutated_files_are_read_as_far_as_they_go(tmp_path):
 @pytest.mark.slow
 def test_many_mutated_files(tmp_path):
     assert fuzz(tmp_path, 10_000, seed=2) > 10_000
+
+
+@pytest.mark.parametrize("compression", ["none", "zstd"])
+def test_lengths_that_lie_take_no_memory(tmp_path, compression):
+    """Lengths all over the file say 4 GiB or more, where it has some thousand bytes."""
+    record(tmp_path / "a.mcap", session(3), compression=compression)
+    good = (tmp_path / "a.mcap").read_bytes()
+    tracemalloc.start()
+    try:
+        for at in range(8, len(good) - 8, 29 if compression == "none" else 7):
+            for lie in (b"\xff\xff\xff\xff", b"\0\0\0\0\0\0\0\x40"):
+                (tmp_path / "b.mcap").write_bytes(good[:at] + lie + good[at + len(lie) :])
+                try:
+                    read(tmp_path / "b.mcap")
+                except RecordingError as error:
+                    assert str(error)
+        assert tracemalloc.get_traced_memory()[1] < 64 << 20
+    finally:
+        tracemalloc.stop()
