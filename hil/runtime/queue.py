@@ -73,9 +73,7 @@ class SendQueue(Generic[T]):
         self.first_in_flight = 0
         self._n_data_waiting = 0
         self._n_data_in_flight = 0
-        # Losses travel in the header of the next frame that the consumer gets: of the oldest waiting one where the
-        # lost frame was older, of the next one to be offered where it was newer.
-        self._lost_before_waiting = NO_LOSS
+        # Losses travel in the header of the frame that follows the lost one: in the queue, or the next to be offered.
         self._lost_before_next = NO_LOSS
 
     @property
@@ -113,10 +111,10 @@ class SendQueue(Generic[T]):
             self.waiting.remove(oldest)
             self._n_data_waiting -= 1
             self.n_dropped += 1
-            self._lost_before_waiting = self._lost_before_waiting.plus(loss_of(oldest.header))
+            self._tell(next((i for i in self.waiting if i.tells_loss), item), loss_of(oldest.header))
             dropped.append(oldest)
         if self._lost_before_next is not NO_LOSS and item.tells_loss:
-            item.header = item.header._replace(lost=item.header.lost.plus(self._lost_before_next))
+            self._tell(item, self._lost_before_next)
             self._lost_before_next = NO_LOSS
         if item.is_data:
             self._n_data_waiting += 1
@@ -131,9 +129,6 @@ class SendQueue(Generic[T]):
         if item.is_data:
             self._n_data_waiting -= 1
             self._n_data_in_flight += 1
-        if self._lost_before_waiting is not NO_LOSS and item.tells_loss:
-            item.header = item.header._replace(lost=item.header.lost.plus(self._lost_before_waiting))
-            self._lost_before_waiting = NO_LOSS
         self.in_flight.append(item)
         return item
 
@@ -158,9 +153,19 @@ class SendQueue(Generic[T]):
             lost = self.in_flight.popleft()
             self.first_in_flight += 1
             self.n_lost_in_flight += 1
-            self._lost_before_waiting = self._lost_before_waiting.plus(loss_of(lost.header))
+            loss = loss_of(lost.header)
+            follower = next((i for i in (*self.in_flight, *self.waiting) if i.tells_loss), None)
+            if follower is not None:
+                self._tell(follower, loss)
+            else:
+                self._lost_before_next = loss.plus(self._lost_before_next)
         self.waiting.extendleft(reversed(self.in_flight))
         self._n_data_waiting += sum(i.is_data for i in self.in_flight)
         self.in_flight.clear()
         self._n_data_in_flight = 0
         return lost
+
+    @staticmethod
+    def _tell(item: Item[T], loss: Loss) -> None:
+        """Let the header of ``item`` tell ``loss``."""
+        item.header = item.header._replace(lost=item.header.lost.plus(loss))
