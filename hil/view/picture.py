@@ -101,6 +101,12 @@ def _track_colours(positions: Iterable[Points]) -> dict[int, str]:
     return {i: _COLOURS[n % len(_COLOURS)] for n, i in enumerate(ids)}
 
 
+def _truth_so_far(history: History) -> list[Points]:
+    """Truth up to the newest estimate: the device may be a few frames ahead of the receiver when a run ends."""
+    newest = max((p.key for p in (*history.positions, *history.estimates)), default=None)
+    return [t for t in history.truth if newest is None or t.key <= newest]
+
+
 def _by_source(points: Iterable[Points]) -> dict[int, F64]:
     """The way of each source or track, ``[frame, xyz]``, by id."""
     ways: dict[int, list[F64]] = {}
@@ -115,7 +121,8 @@ def _draw_plan(axes: Any, history: History, colours: dict[int, str]) -> None:
     _draw_ways(axes, history, colours)
     if history.array is not None:
         element = history.array.to_world(history.array.position_m)
-        axes.plot(element[:, 0], element[:, 1], color=_TRUTH, lw=4, solid_capstyle="butt", zorder=6, label="array")
+        how = {"lw": 4, "solid_capstyle": "butt"} if history.array.is_linear else {"ls": "", "marker": ".", "ms": 4}
+        axes.plot(element[:, 0], element[:, 1], color=_TRUTH, zorder=6, label="array", **how)
     _frame_axes(axes, "Plan", "x / m", "y / m")
     axes.margins(0.09)
     axes.set_aspect("equal", adjustable="datalim")
@@ -134,9 +141,10 @@ def _draw_ways(axes: Any, history: History, colours: dict[int, str]) -> None:
     for i, way in _by_source(history.positions).items():
         axes.plot(way[:, 0], way[:, 1], color=colours[i], lw=2, label=f"track {i}", zorder=3, solid_capstyle="round")
         axes.plot(*way[-1, :2], "o", ms=7, color=colours[i], mec="white", mew=1.2, zorder=5)
-    for n, way in enumerate(_by_source(history.truth).values()):
+    for n, way in enumerate(_by_source(_truth_so_far(history)).values()):
         label = "truth" if n == 0 else None
         axes.plot(way[:, 0], way[:, 1], color=_TRUTH, lw=0.8, ls=(0, (4, 3)), label=label, zorder=4)
+        axes.plot(*way[-1, :2], "o", ms=11, mfc="none", mec=_TRUTH, mew=0.8, zorder=6)  # also where it stood still
 
 
 def _draw_close_up(axes: Any, history: History, colours: dict[int, str]) -> None:
@@ -262,7 +270,10 @@ def _draw_errors(axes: Any, history: History) -> None:
     ):
         times, errors = errors_over_time(points, history.truth)
         if len(errors):
-            axes.semilogy(times, np.maximum(errors, 1e-6), label=f"{label}, median {np.median(errors):.3f} m", **style)
+            # A recording of several pieces begins its time anew: no line leads from one to the next.
+            cut = np.flatnonzero(np.diff(times) < 0) + 1
+            times, drawn_errors = np.insert(times, cut, np.nan), np.insert(np.maximum(errors, 1e-6), cut, np.nan)
+            axes.semilogy(times, drawn_errors, label=f"{label}, median {np.median(errors):.3f} m", **style)
             drawn += 1
     if not drawn:
         axes.set_axis_off()
