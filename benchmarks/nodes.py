@@ -102,7 +102,7 @@ class Swallow(Block):
 
 
 class AgesParams(Params, frozen=True):
-    n_warm: Annotated[int, Meta(ge=0, description="frames at the start that do not count")] = 10
+    warm_s: Annotated[Seconds, Meta(description="frames so soon after the first do not count")] = 2.0
 
 
 class Ages(Block):
@@ -113,12 +113,13 @@ class Ages(Block):
 
     def setup(self) -> None:
         self._ages_ns: list[int] = []
-        self._n = 0
+        self._first_ns = 0
 
     def process(self, x: Any) -> Result:
-        self._n += 1
-        if self._n > self.params.n_warm and self.header.host_time_ns is not None:
-            self._ages_ns.append(time.time_ns() - self.header.host_time_ns)
+        now_ns = time.time_ns()
+        self._first_ns = self._first_ns or now_ns
+        if now_ns - self._first_ns >= self.params.warm_s * 1e9 and self.header.host_time_ns is not None:
+            self._ages_ns.append(now_ns - self.header.host_time_ns)
         return None
 
     def stats(self) -> dict[str, Any]:
