@@ -79,7 +79,7 @@ class Worker:
         upstream: For each block, from how many connections it must hear the end before it has ended.
         tick: Called often, also while waiting; raises :class:`Aborted` to end the worker.
         incarnation: How often this worker was started before; sources' epochs rise by it.
-        max_frames: A source ends after so many data frames of its first output.
+        max_frames: A source ends after so many data frames of its first output, and what its others have for them.
         progress: Told the number of each data frame of a source before it is handed on, for one that is restarted.
     """
 
@@ -112,6 +112,8 @@ class Worker:
         self._first_output = {name: next(iter(s.outputs), "") for name, s in self._sources.items()}
         self._last_header: dict[tuple[str, str], Header] = {}
         self._n_read = dict.fromkeys(self._sources, 0)
+        self._last_seq = dict.fromkeys(self._sources, -1)
+        self._reached: dict[str, dict[str, int]] = {name: {} for name in self._sources}
 
     # -- life --------------------------------------------------------------------------------------------------------
 
@@ -248,9 +250,13 @@ class Worker:
             self._end_source(name)
             return True
         if not reading:
+            if self._enough(name):  # what belongs to the last frame does not come
+                self._end_source(name)
             return False
         now = time.time_ns()
         metrics = self.metrics[name]
+        reached = self._reached[name]
+        beyond = False
         for port, frame in reading:
             header = frame.header
             if header.host_time_ns is None:
@@ -259,16 +265,20 @@ class Worker:
                 header = header._replace(epoch=header.epoch + self._incarnation)
             frame.header = header
             if header.kind == "data":
+                if self._enough(name) and (port == self._first_output[name] or header.seq > self._last_seq[name]):
+                    beyond = True
+                    continue
                 if port == self._first_output[name]:
-                    if self._enough(name):
-                        continue
                     self._n_read[name] += 1
+                    self._last_seq[name] = header.seq
+                reached[port] = header.seq
                 metrics.frames_out += 1
                 metrics.bytes_in += frame.n_bytes
                 if self._progress is not None:
                     self._progress(name, header.seq)
             self._dispatch(name, port, frame)
-        if self._enough(name):
+        complete = all(reached.get(port, -1) >= self._last_seq[name] for port in source.outputs)
+        if self._enough(name) and (beyond or complete):
             self._end_source(name)
         return True
 

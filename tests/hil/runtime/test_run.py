@@ -22,7 +22,7 @@ from hil.graph import Graph
 from hil.runtime import registry
 from hil.runtime.control import ControlClient
 from hil.runtime.shm_pool import SHM_DIRECTORY
-from tests.hil.runtime.nodes import Counter, LastSum, PairSum, Scale
+from tests.hil.runtime.nodes import Counter, LastSum, LateTruth, PairSum, Scale
 
 CARRIERS = [pytest.param("shm"), pytest.param("tcp"), pytest.param("ipc"), pytest.param("inline")]
 
@@ -110,6 +110,14 @@ def test_frames_and_seconds_end_the_run():
     summary = scaled("shm", source={"n_frames": 10**9, "period_s": 0.01}).run(seconds=0.5)
     assert 0.5 <= time.monotonic() - start < 10
     assert summary["frames"]["src"] == summary["frames"]["scale"] > 5
+
+
+def test_frames_are_whole_on_all_outputs_of_a_source():
+    graph = Graph()
+    graph.add(LateTruth("src", n_frames=10**9))
+    got, truth = Collected(), Collected()
+    graph.run(frames=5, on_frame={"src.iq": got, "src.truth": truth})
+    assert got.seqs == truth.seqs == list(range(5))
 
 
 @pytest.mark.parametrize("carrier", ["shm", "tcp"])
