@@ -15,12 +15,13 @@ import numpy as np
 from hil.descriptor import array_of
 from hil.errors import RecordingError
 from hil.frame import ArraySpec, Frame, Header
-from hil.record.sigmf_format import header_after, header_of, plain_header, sample_datatype, sample_spec
-from hil.record.sigmf_meta import SigmfMeta, journal_line, load_meta
+from hil.record.sigmf_format import header_after, plain_header, sample_datatype, sample_spec
+from hil.record.sigmf_meta import SigmfMeta, journal_line
+from hil.record.sigmf_resume import resume
 from hil.record.sigmf_rows import annotation_row, capture_row, global_row
 from hil.record.storage import AppendFile
 from hil.record.writer import Existing
-from hil.wire import DEFAULT_LIMITS, Buffer
+from hil.wire import Buffer
 
 log = logging.getLogger(__name__)
 
@@ -202,23 +203,12 @@ class SigmfWriter:
 
     def _go_on(self, journal: Path) -> None:
         """Take up a recording where its last whole frame ends; the next samples begin a segment of their own."""
-        meta = load_meta(self._meta_path)
-        n_channels = meta.common.get("core:num_channels")
-        if not meta.captures or not all("hil:header" in c for c in meta.captures) or type(n_channels) is not int:
-            raise RecordingError("it was not written by a recorder: choose another path")
-        headers = [(c["core:sample_start"], header_of(c["hil:header"], DEFAULT_LIMITS)) for c in meta.captures]
-        sample_bytes = headers[0][1].arrays[0].n_bytes // headers[0][1].arrays[0].shape[1]
-        n_samples = self._data.size // sample_bytes
-        start, last = next((row for row in reversed(headers) if row[0] <= n_samples), headers[0])
-        n_samples -= (n_samples - start) % last.arrays[0].shape[1]
-        meta.captures = [c for c in meta.captures if c["core:sample_start"] < n_samples]
-        meta.annotations = [a for a in meta.annotations if a["core:sample_start"] <= n_samples]
-        meta.common.pop("core:sha512", None)
+        whole = resume(self._meta_path, self._data.size)
         new = journal.with_suffix(".sigmf-journal.new")
-        new.write_bytes(b"".join(meta.lines()))
+        new.write_bytes(b"".join(whole.meta.lines()))
         os.replace(new, journal)
-        self._data.truncate(n_samples * sample_bytes)
-        self._meta, self._n_samples, self._stream, self._hash = meta, n_samples, last.stream, None
+        self._data.truncate(whole.n_bytes)
+        self._meta, self._n_samples, self._stream, self._hash = whole.meta, whole.n_samples, whole.stream, None
 
     def _hash_all(self) -> hashlib._Hash:
         with self._data.path.open("rb") as file:
