@@ -35,6 +35,7 @@ NAMES = {
     "ring": "plain shared-memory ring",
     "bare-tcp": "bare pyzmq tcp",
     "bare-ipc": "bare pyzmq ipc",
+    "kept-tcp": "bare pyzmq tcp that keeps freed memory",
 }
 _COPY_BYTES = 256_000_000
 
@@ -55,7 +56,7 @@ def main(argv: Sequence[str] | None = None) -> int:
 
 def measure(report: Report, label: str, n_bytes: int, quick: bool) -> dict[str, list[float]]:
     """Measure all carriers with frames of one size; return bytes a second by case."""
-    kinds = [k for pair, (bare, _) in PAIRS.items() for k in (bare, pair)]
+    kinds = [k for pair, (bare, _) in PAIRS.items() for k in (bare, pair)] + ["kept-tcp"]
     if not supported():
         kinds = [k for k in kinds if k not in ("ring", "edge-shm")]
     n_rounds, n_latency_rounds, volume = (3, 2, 32e6) if quick else (41, 10, 128e6)
@@ -77,7 +78,7 @@ def measure(report: Report, label: str, n_bytes: int, quick: bool) -> dict[str, 
     median, ci95 = median_ci95(ceiling)
     report.add(f"memcpy of 256 MB, beside {label}", "throughput", median / 1e9, "GB/s", n=n_rounds, ci95=_scaled(ci95))
     for kind in kinds:
-        bare, least = PAIRS.get(kind, (None, None))
+        bare, least = PAIRS.get(kind, ("bare-tcp", None) if kind == "kept-tcp" else (None, None))
         median, ci95 = median_ci95(speed[kind])
         ratio = None if bare is None else float(np.median(np.divide(speed[kind], speed[bare])))
         report.add(

@@ -14,6 +14,7 @@ from benchmarks.transport.payload import C64, N_SENSORS, FrameMaker
 from benchmarks.transport.plain_ring import U8, PlainRing
 from hil.frame import Frame
 from hil.runtime.edge import Receiver, Sender
+from hil.runtime.memory import keep_freed_memory
 from hil.runtime.shm_edge import ShmReceiver, ShmSender
 from hil.runtime.shm_pool import ShmPool
 from hil.runtime.tcp import FrameClient, FrameServer
@@ -184,7 +185,10 @@ class RingConsumer:
 
 
 def producer(kind: str, name: str, directory: Path, n_bytes: int) -> Producing:
-    """Make the producing end of a carrier: ``edge-shm``, ``edge-tcp``, ``edge-ipc``, ``bare-tcp``, ``ring``, ..."""
+    """Make the producing end of a carrier: ``edge-shm``, ``edge-tcp``, ``edge-ipc``, ``bare-tcp``, ``ring``, ...
+
+    ``kept-tcp`` is ``bare-tcp`` whose receiver keeps freed memory, as workers do.
+    """
     match kind.split("-"):
         case ["edge", "shm"]:
             pool = ShmPool(f"{name}.pool")
@@ -194,7 +198,7 @@ def producer(kind: str, name: str, directory: Path, n_bytes: int) -> Producing:
             endpoint = "tcp://127.0.0.1:*" if transport == "tcp" else f"ipc://{directory}/edge"
             server = FrameServer(endpoint, capacity=CAPACITY, policy="block", exclusive=True, name="bench")
             return EdgeProducer(server, n_bytes)
-        case ["bare", transport]:
+        case ["bare" | "kept", transport]:
             return BareProducer(transport, directory)
         case ["ring"]:
             return RingProducer(directory / "ring", n_bytes)
@@ -207,8 +211,12 @@ def consumer(kind: str, name: str, directory: Path, n_bytes: int, endpoint: str)
         case ["edge", "shm"]:
             return EdgeConsumer(ShmReceiver(name, directory, f"{name}.pool"))
         case ["edge", _]:
+            keep_freed_memory()  # as every worker does
             return EdgeConsumer(FrameClient(endpoint))
         case ["bare", _]:
+            return BareConsumer(endpoint)
+        case ["kept", _]:
+            keep_freed_memory()
             return BareConsumer(endpoint)
         case ["ring"]:
             return RingConsumer(directory / "ring", n_bytes)

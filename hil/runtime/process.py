@@ -25,6 +25,7 @@ from hil.errors import HilError
 from hil.graph import Placement
 from hil.runtime.control import call_verb, describe, node_verbs
 from hil.runtime.edge import EdgeSpec, pool_prefix
+from hil.runtime.memory import keep_freed_memory
 from hil.runtime.plan import NodeSpec, WorkerPlan, make_node, make_worker, open_incoming, open_outgoing
 from hil.runtime.shm_edge import ShmSender
 from hil.runtime.shm_pool import ShmPool
@@ -223,6 +224,7 @@ def main(argv: list[str]) -> int:
     # The parent gets Ctrl-C and decides; a parent that dies takes this process along, politely, so files are flushed.
     signal.signal(signal.SIGINT, signal.SIG_IGN)
     ctypes.CDLL(None).prctl(_PR_SET_PDEATHSIG, signal.SIGTERM)
+    keep_freed_memory()
     agent = Agent(address, name, incarnation)
 
     def terminate(signum: int, frame: object) -> None:
