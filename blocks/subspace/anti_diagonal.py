@@ -1,98 +1,164 @@
-r"""Angles apart from ranges: MUSIC on the anti-diagonal of the covariance of a symmetric line array.
+"""Reduced-dimension MUSIC: angles from the anti-diagonal of the covariance, then ranges, [HI] Section IV-C."""
 
-Elements ``n`` and ``N - 1 - n`` lie at ``l`` and ``-l``; in the Fresnel wavefront their correlation has no curvature::
-
-    [R]_{n, N-1-n} = sum_k g_k exp(j 2 pi / lambda 2 l_n sin theta_k)
-
-([HI] Eqs. 29 to 33; the reduced-dimension MUSIC of Zhang et al. 2018). What the exact wavefront has beyond, of third
-order in ``l / r``, stays as a bias. The virtual array has twice the spacing: ``sin theta`` repeats with period
-``lambda / (2 d)``, 1 at half a wavelength, and is searched round a coarse angle only. It uses N of the N^2 entries of
-the covariance: not efficient; refine with a likelihood.
-"""
-
-from typing import Any
+from typing import Any, NamedTuple
 
 import numpy as np
 import numpy.typing as npt
-from scipy.linalg import eigh
+from array_api_compat import array_namespace
 
-from hil.errors import EstimationError
+from blocks.subspace.line_direction import directions_near
+from blocks.subspace.null_descent import Model
+from blocks.subspace.range_music import range_music
+from blocks.subspace.root_music import null_polynomial
+from blocks.subspace.signal_subspace import signal_subspace
+from blocks.subspace.toeplitz import uniform_spacing
+from hil.errors import EstimationError, ParamError
 
+Array = Any  # NumPy or torch
 F64 = npt.NDArray[np.float64]
-Complex = npt.NDArray[np.complexfloating[Any, Any]]
+C128 = npt.NDArray[np.complex128]
+
+#: Points of the window search a beam of the virtual array.
+POINTS_PER_BEAM = 8
 
 
-def anti_diagonal(x: Complex) -> Complex:
-    """Anti-diagonal ``[sensor]`` of the sample covariance of ``x [sensor, snapshot]``."""
-    return np.mean(x * x[::-1].conj(), axis=1)
+class ReducedEstimate(NamedTuple):
+    """One source a coarse azimuth, in their order.
 
-
-def smoothed_subspace(virtual: Complex, n_sources: int, n_parts: int | None = None) -> Complex:
-    """Signal subspace ``[N - M + 1, source]`` of the ``M`` overlapping parts of one virtual snapshot, Eqs. (31), (32).
-
-    Args:
-        virtual: ``[sensor]``.
-        n_sources: ``K``; ``K <= M <= N - K``.
-        n_parts: ``M``; absent: half of the sensors.
-
-    Raises:
-        EstimationError: ``M`` outside its limits, or not finite.
+    Attributes:
+        azimuth_rad: ``[source]``.
+        inverse_range_per_m: ``[source]`` 1/m.
+        angle_depth: MUSIC cost of the virtual array at the angle, 0 .. 1, ``[source]``.
+        range_depth: MUSIC cost of the array at (angle, range), 0 .. 1, ``[source]``.
+        in_window: The angle is inside its window, not on the edge, and visible, ``[source]``; False: the coarse azimuth
+            was farther off than the window.
     """
-    n = len(virtual)
-    m = n // 2 if n_parts is None else n_parts
-    if not n_sources <= m <= n - n_sources:
-        raise EstimationError(f"smoothed_subspace: expected {n_sources} <= n_parts <= {n - n_sources}, got {m}")
-    if not np.isfinite(virtual).all():
-        raise EstimationError("smoothed_subspace: the virtual snapshot is not finite")
-    parts = np.lib.stride_tricks.sliding_window_view(virtual, n - m + 1).T
-    length = n - m + 1
-    _, vectors = eigh(parts @ parts.conj().T / m, subset_by_index=[length - n_sources, length - 1])
-    return vectors
+
+    azimuth_rad: F64
+    inverse_range_per_m: F64
+    angle_depth: F64
+    range_depth: F64
+    in_window: npt.NDArray[np.bool_]
 
 
-def anti_diagonal_angles(
-    x: Complex, spacing_m: float, wavelength_m: float, around_rad: F64, *, half_width: float = 0.02
-) -> F64:
-    """Angle of each target, the highest peak of Eq. (33) within ``half_width`` in sine of its coarse angle.
+def anti_diagonal(covariance: Array, noise_power: float | None = None) -> Array:
+    r"""Entries :math:`R_{n, N+1-n}` of a symmetric line, ``[..., sensor]``, [HI] Eqs. (29), (30). NumPy or torch.
+
+    Opposite sensors see the same curvature, so that even powers of the range cancel and
+    :math:`\sum_k g_k e^{j (2\pi/\lambda) 2 l_n \sin\theta_k}` is left: a line of twice the spacing in its far field.
+    Exact for Fresnel waves of uncorrelated sources; of the exact wavefront the odd, cubic term stays, which biases the
+    sine by about :math:`-0.075 (D/r)^2 \sin\theta \cos^2\theta` (a least-squares line through the cubic phase). The sum
+    has real positive gains.
 
     Args:
-        x: Calibrated samples ``[sensor, snapshot]`` of a uniform line array.
-        spacing_m: Metres.
-        wavelength_m: Metres.
-        around_rad: Coarse angles ``[source]``.
-        half_width: In ``sin theta``; below half the period ``lambda / (2 spacing)``.
+        covariance: ``[..., sensor, sensor]``.
+        noise_power: Taken off the middle entry of an odd number of sensors, which lies on the diagonal too; needed
+            there, not used otherwise.
+    """
+    xp = array_namespace(covariance)
+    n = covariance.shape[-1]
+    entries = xp.linalg.diagonal(xp.flip(covariance, axis=-1))
+    if n % 2 == 0:
+        return entries
+    if noise_power is None:
+        raise ParamError(
+            f"anti_diagonal: the middle of {n} sensors carries the noise power; give noise_power (the mean of the noise "
+            "eigenvalues, for example)"
+        )
+    middle = xp.asarray(np.eye(1, n, n // 2)[0], dtype=entries.dtype)
+    return entries - noise_power * middle
+
+
+def subvector_covariance(r: Array, n_subvectors: int, *, backward: bool = True) -> Array:
+    """Covariance of the overlapping subvectors of the anti-diagonal, [HI] Eqs. (31), (32). NumPy or torch.
+
+    Args:
+        r: ``[..., sensor]`` complex.
+        n_subvectors: ``M``, at least the number of sources and at most N less that.
+        backward: Add the reversed conjugates as further subvectors ([HI] does not): for a sum of plane waves they have
+            the same steering vectors, and halve the variance of the noise.
 
     Returns:
-        ``[source]`` rad, off the grid.
-
-    Raises:
-        EstimationError: ``half_width`` reaches the ambiguity.
+        ``[..., N - M + 1, N - M + 1]``.
     """
-    if not 0 < half_width < wavelength_m / (4 * spacing_m):
-        raise EstimationError(
-            f"anti_diagonal_angles: half_width {half_width} reaches the next period; expected below "
-            f"{wavelength_m / (4 * spacing_m):.3g}"
+    xp = array_namespace(r)
+    n = r.shape[-1]
+    if not 1 <= n_subvectors < n:
+        raise ParamError(f"subvector_covariance: expected 1 <= n_subvectors < {n} sensors, got {n_subvectors}")
+    size = n - n_subvectors + 1
+    hankel = xp.stack([r[..., m : m + size] for m in range(n_subvectors)], axis=-1)
+    covariance = hankel @ xp.conj(xp.matrix_transpose(hankel)) / n_subvectors
+    return 0.5 * (covariance + xp.conj(xp.flip(covariance, axis=(-2, -1)))) if backward else covariance
+
+
+def reduced_dimension_music(
+    covariance: C128,
+    model: Model,
+    coarse_azimuth_rad: F64,
+    window_rad: float,
+    inverse_range_per_m: F64,
+    *,
+    n_sources: int | None = None,
+    n_subvectors: int | None = None,
+    backward: bool = True,
+) -> ReducedEstimate:
+    """Angles near coarse ones from the anti-diagonal, Eq. (33), then a range for each, Eq. (34).
+
+    The virtual array has twice the spacing and repeats in sine with period ``lambda / (2 spacing)``: only windows round
+    the coarse azimuths are searched ([HI] Section IV-D2). It uses N of the N^2 entries and does not reach the
+    Cramer-Rao bound; :func:`blocks.subspace.maximum_likelihood.refine_maximum_likelihood` from here does.
+
+    Args:
+        covariance: ``[sensor, sensor]`` of a uniform line, calibrated.
+        model: Array and wavefront.
+        coarse_azimuth_rad: One a source, ``[source]``.
+        window_rad: Half width of the window round each.
+        inverse_range_per_m: Grid of ranges (:func:`blocks.subspace.range_music.range_grid`).
+        n_sources: Sources in the covariance; absent: as many as coarse azimuths.
+        n_subvectors: ``M``; absent: half the sensors.
+        backward: See :func:`subvector_covariance`.
+    """
+    spacing = uniform_spacing(model.position_m)
+    n, m = len(covariance), n_sources if n_sources is not None else len(coarse_azimuth_rad)
+    if len(coarse_azimuth_rad) == 0 or not 1 <= m <= n // 2:
+        raise ParamError(
+            f"reduced_dimension_music: {len(coarse_azimuth_rad)} coarse azimuths, {m} sources; {n} sensors' "
+            f"anti-diagonal separates 1 to {n // 2}"
         )
-    signal = smoothed_subspace(anti_diagonal(x), len(around_rad))
-    index = np.arange(len(signal))
+    values = np.linalg.eigvalsh(covariance)
+    if not np.isfinite(values).all():
+        raise EstimationError("reduced_dimension_music: the covariance is not finite")
+    r = anti_diagonal(covariance, float(values[: n - m].mean()) if n % 2 else None)
+    virtual = subvector_covariance(r, n_subvectors if n_subvectors is not None else n // 2, backward=backward)
+    if not m < len(virtual):
+        raise ParamError(
+            f"reduced_dimension_music: {m} sources, subvectors of {len(virtual)} entries; take fewer of them"
+        )
+    nulls = null_polynomial(signal_subspace(virtual, m))
+    phase_per_sine = 2 * np.pi / model.wavelength_m * 2 * spacing
+    centre = np.sin(coarse_azimuth_rad)
+    half = np.cos(coarse_azimuth_rad) * np.sin(window_rad) + np.abs(centre) * (1 - np.cos(window_rad))
+    phase, depth, inside = window_minima(nulls, phase_per_sine * centre, phase_per_sine * half, len(virtual))
+    found = directions_near(phase, coarse_azimuth_rad, 2 * spacing, model.wavelength_m)
+    ranges = range_music(
+        signal_subspace(covariance, m), model, found.azimuth_rad, np.zeros_like(phase), inverse_range_per_m
+    )
+    return ReducedEstimate(found.azimuth_rad, ranges.inverse_range_per_m, depth, ranges.depth, inside & found.visible)
 
-    def projection(sine: F64) -> F64:
-        conjugate = np.exp(-4j * np.pi * spacing_m / wavelength_m * np.outer(sine, index))
-        return np.sum(np.abs(conjugate @ signal) ** 2, axis=1)
 
-    return np.arcsin([_peak(projection, np.sin(a), half_width, 0.1 / len(signal)) for a in around_rad])
-
-
-def _peak(projection: Any, centre: float, half_width: float, step: float) -> float:
-    """Grid, then two finer grids, then a parabola."""
-    for _ in range(3):
-        grid = np.clip(centre + np.arange(-half_width, half_width + step / 2, step), -1, 1)
-        values = projection(grid)
-        best = int(values.argmax())
-        centre, half_width, step = float(grid[best]), step, step / 10
-    if 0 < best < len(grid) - 1:
-        before, at, after = values[best - 1 : best + 2]
-        curvature = before - 2 * at + after
-        if curvature < 0:
-            centre += 0.5 * float((before - after) / curvature) * float(grid[1] - grid[0])
-    return centre
+def window_minima(polynomial: C128, centre: F64, half: F64, n: int) -> tuple[F64, F64, npt.NDArray[np.bool_]]:
+    """Phase of the least value in each window ``[source]``, that value relative to ``n``, whether it is inside."""
+    n_points = 2 * int(np.ceil(float(half.max()) * n * POINTS_PER_BEAM / (2 * np.pi))) + 3
+    grid = centre[:, None] + half[:, None] * np.linspace(-1, 1, n_points)
+    lag = np.arange(1 - n, n)
+    value = (np.exp(1j * grid[..., None] * lag) @ polynomial).real
+    best = value.argmin(axis=1)
+    phase = grid[np.arange(len(grid)), best]
+    step = 2 * half / (n_points - 1)
+    for _ in range(6):  # Newton on the polynomial itself; from an eighth of a beam it is quadratic at once
+        wave = np.exp(1j * phase[:, None] * lag)
+        slope = -(wave @ (lag * polynomial)).imag
+        bend = -(wave @ (lag**2 * polynomial)).real
+        phase = phase + np.clip(np.where(bend > 0, -slope / np.where(bend > 0, bend, 1), 0), -step, step)
+    depth = (np.exp(1j * phase[:, None] * lag) @ polynomial).real / n
+    return phase, np.clip(depth, 0, 1), np.abs(phase - centre) < half

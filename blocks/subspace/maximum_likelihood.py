@@ -5,8 +5,8 @@ from typing import NamedTuple, Self
 import numpy as np
 import numpy.typing as npt
 
-from blocks.bounds.steering_derivative import steering_derivatives
 from blocks.subspace.dictionary import Dictionary
+from blocks.subspace.steering_rows import steering_rows
 from hil.errors import EstimationError
 
 F64 = npt.NDArray[np.float64]
@@ -145,16 +145,16 @@ class _State(NamedTuple):
 
 def _evaluate(moments: Moments, dictionary: Dictionary, azimuth_rad: F64, inverse_range_per_m: F64) -> _State:
     m = len(azimuth_rad)
-    steering = steering_derivatives(
+    rows = steering_rows(
         dictionary.position_m,
         azimuth_rad,
-        np.full(m, dictionary.grid.elevation_rad),
+        dictionary.grid.elevation_rad,
         inverse_range_per_m,
         dictionary.wavelength_m,
         amplitude=dictionary.amplitude,
     )
-    a = steering.a.T  # (sensor, source)
-    d = np.stack([steering.azimuth, steering.inverse_range], axis=1).reshape(2 * m, -1).T  # (sensor, 2 source)
+    a = rows[:, 0].T  # (sensor, source)
+    d = rows[:, 1:].reshape(2 * m, -1).T  # (sensor, 2 source)
     gram = a.conj().T @ a
     try:
         inverse = np.linalg.inv(gram)

@@ -1,16 +1,15 @@
 """Descent of the MUSIC cost in azimuth, elevation and inverse range, many points of many covariances at once."""
 
 from collections.abc import Sequence
-from typing import Any, Literal, NamedTuple
+from typing import Any, NamedTuple
 
 import numpy as np
 import numpy.typing as npt
 
-from blocks.bounds.steering_derivative import steering_derivatives
+from blocks.subspace.steering_rows import Coordinate, steering_rows
 
 F64 = npt.NDArray[np.float64]
 C128 = npt.NDArray[np.complex128]
-Coordinate = Literal["azimuth", "elevation", "inverse_range"]
 COORDINATES: tuple[Coordinate, ...] = ("azimuth", "elevation", "inverse_range")
 
 
@@ -128,15 +127,15 @@ def _step(gradient: F64, hessian: F64, damping: F64, held: npt.NDArray[np.bool_]
 
 def _evaluate(signal: C128, model: Model, point: F64, columns: npt.NDArray[np.intp]) -> tuple[F64, F64, F64]:
     """Cost ``[..., peak]``, gradient ``[..., peak, coordinate]`` and Gauss-Newton Hessian of unit-norm vectors."""
-    steering = steering_derivatives(
+    b = steering_rows(
         model.position_m,
         point[..., 0],
         point[..., 1],
         point[..., 2],
         model.wavelength_m,
         amplitude=model.amplitude,
+        wanted=[COORDINATES[i] for i in columns],
     )
-    b = np.stack([steering[i] for i in (0, *(columns + 1))], axis=-2)  # (..., peak, 1 + coordinate, sensor)
     conjugate = b.conj()
     shape = b.shape[:-3] + (-1, b.shape[-1])
     c = (conjugate.reshape(shape) @ signal).reshape((*b.shape[:-1], signal.shape[-1]))
@@ -157,5 +156,5 @@ def _evaluate(signal: C128, model: Model, point: F64, columns: npt.NDArray[np.in
 
 def _real_gram(v: npt.NDArray[Any]) -> F64:
     """``Re(v v^H)`` of each ``[row, column]`` matrix, as one real product of twice the columns."""
-    flat = np.ascontiguousarray(v).view(np.float64)
+    flat = v.view(np.float64)
     return flat @ np.swapaxes(flat, -1, -2)

@@ -5,8 +5,8 @@ from typing import NamedTuple
 import numpy as np
 import numpy.typing as npt
 
-from blocks.bounds.steering_derivative import steering_derivatives
 from blocks.subspace.dictionary import Dictionary
+from blocks.subspace.steering_rows import steering_rows
 
 F64 = npt.NDArray[np.float64]
 
@@ -147,15 +147,14 @@ def _costs(
     signal: npt.NDArray[np.complex128], dictionary: Dictionary, azimuth_rad: F64, inverse_range_per_m: F64
 ) -> list[_Cost]:
     """Cost at each point ``[peak]``."""
-    steering = steering_derivatives(
+    b = steering_rows(  # (peak, 3, sensor)
         dictionary.position_m,
         azimuth_rad,
-        np.full(azimuth_rad.shape, dictionary.grid.elevation_rad),
+        dictionary.grid.elevation_rad,
         inverse_range_per_m,
         dictionary.wavelength_m,
         amplitude=dictionary.amplitude,
     )
-    b = np.stack([steering.a, steering.azimuth, steering.inverse_range], axis=1)  # (peak, 3, sensor)
     b_h = b.conj()
     c = b_h @ signal  # (peak, 3, source)
     gram = (b_h @ b.transpose(0, 2, 1)).real

@@ -1,0 +1,161 @@
+"""Maximum likelihood over azimuths, elevations, ranges and gains together, for any array and any start."""
+
+from collections.abc import Sequence
+from typing import NamedTuple
+
+import numpy as np
+import numpy.typing as npt
+
+from blocks.subspace.maximum_likelihood import Moments
+from blocks.subspace.null_descent import COORDINATES, Box, Model
+from blocks.subspace.steering_rows import Coordinate, steering_rows
+from hil.errors import EstimationError, ParamError
+
+F64 = npt.NDArray[np.float64]
+C128 = npt.NDArray[np.complex128]
+
+
+class JointFit(NamedTuple):
+    """Sources fitted jointly.
+
+    Attributes:
+        point: Azimuth, elevation, inverse range, ``[source, 3]``.
+        source_covariance: Of the complex gains, ``A^+ R A^+H - sigma^2 (A^H A)^-1``, ``[source, source]``: powers on
+            its diagonal.
+        noise_power: Per sensor.
+        covariance: Of each source's free coordinates, ``[source, free, free]``: stochastic Cramer-Rao bound at the
+            estimate.
+        cost: ``tr(P_A^perp R) / tr R``.
+        converged: The last step was below the tolerance.
+    """
+
+    point: F64
+    source_covariance: C128
+    noise_power: float
+    covariance: F64
+    cost: float
+    converged: bool
+
+
+class _State(NamedTuple):
+    cost: float
+    gradient: F64  # [source * free]
+    hessian: F64
+    projected: C128  # D^H P_perp D
+    seen: C128  # A^+ R A^+H
+    inverse_gram: C128
+
+
+def refine_jointly(
+    moments: Moments,
+    model: Model,
+    start: F64,
+    box: Box,
+    free: Sequence[Coordinate],
+    *,
+    max_iterations: int = 15,
+    tolerance: float = 0.02,
+) -> JointFit:
+    r"""Minimize :math:`\mathrm{tr}(P_A^\perp \hat R)`: the gains are concentrated out, the rest is Gauss-Newton.
+
+    The iteration of :func:`blocks.subspace.maximum_likelihood.refine_maximum_likelihood` (Viberg, Ottersten and
+    Kailath 1991, Eqs. 27, 28), for any of the three coordinates; coherent sources are allowed. It ends in the minimum
+    in whose basin it starts: start from root-MUSIC, ESPRIT, planar or reduced-dimension MUSIC.
+
+    Args:
+        moments: Covariance or samples.
+        model: Array and wavefront.
+        start: Azimuth, elevation, inverse range ``[source, 3]``; fewer sources than sensors.
+        box: Limits; a step is at most ``box.step``.
+        free: The coordinates that move. A line does not see elevation.
+        max_iterations: Evaluations.
+        tolerance: In standard deviations of the estimate.
+
+    Raises:
+        EstimationError: Sources coincide, so that their gains cannot be told apart.
+    """
+    n_sources = len(start)
+    if not 1 <= n_sources < moments.n_sensors or not free:
+        raise ParamError(
+            f"refine_jointly: {n_sources} sources, {moments.n_sensors} sensors, coordinates {list(free)}; expected "
+            "fewer sources than sensors and at least one coordinate"
+        )
+    columns = np.array([COORDINATES.index(name) for name in free])
+    low, high, longest = (np.tile(side[columns], n_sources) for side in (box.low, box.high, box.step))
+    point = np.array(start, dtype=np.float64)
+    state = _evaluate(moments, model, point, free)
+    damping, converged = 0.0, False
+    for _ in range(max_iterations):
+        here = point[:, columns].ravel()
+        held = (here <= low) & (state.gradient > 0) | (here >= high) & (state.gradient < 0)
+        step, size = _step(state, held, damping)
+        step /= max(1.0, float((np.abs(step) / longest).max()))
+        trial = point.copy()
+        trial[:, columns] = np.clip(here + step, low, high).reshape(n_sources, -1)
+        new = _evaluate(moments, model, trial, free)
+        noise_power = state.cost / (moments.n_sensors - n_sources)
+        if new.cost <= state.cost:
+            point, state, damping = trial, new, 0.1 * damping
+        elif size > tolerance * np.sqrt(noise_power / (2 * moments.n_snapshots)):
+            damping = max(10 * damping, 0.1)
+            continue
+        # a step of one standard deviation has this size in the metric of the Hessian
+        if size <= tolerance * np.sqrt(noise_power / (2 * moments.n_snapshots)):
+            converged = True
+            break
+    noise_power = state.cost / (moments.n_sensors - n_sources)
+    gains = state.seen - noise_power * state.inverse_gram
+    covariance = _covariance(moments, state, gains, noise_power, n_sources)
+    return JointFit(point, gains, noise_power, covariance, state.cost / moments.trace, converged)
+
+
+def _step(state: _State, held: npt.NDArray[np.bool_], damping: float) -> tuple[F64, float]:
+    scale = np.sqrt(np.maximum(np.diagonal(state.hessian), 1e-300))
+    scaled = state.hessian / np.outer(scale, scale) + (damping + 1e-9) * np.eye(len(scale))
+    gradient = np.where(held, 0.0, state.gradient / scale)
+    scaled[held, :], scaled[:, held] = 0.0, 0.0
+    scaled[held, held] = 1.0
+    step = -np.linalg.solve(scaled, gradient)
+    return step / scale, float(np.abs(step).max())
+
+
+def _evaluate(moments: Moments, model: Model, point: F64, free: Sequence[Coordinate]) -> _State:
+    az, el, k = point.T
+    rows = steering_rows(model.position_m, az, el, k, model.wavelength_m, amplitude=model.amplitude, wanted=free)
+    n_sources, n_free = len(point), len(free)
+    a, d = rows[:, 0].T, rows[:, 1:].reshape(n_sources * n_free, -1).T
+    gram = a.conj().T @ a
+    try:
+        inverse = np.linalg.inv(gram)
+    except np.linalg.LinAlgError as error:
+        raise EstimationError(
+            f"maximum likelihood: of {n_sources} sources some coincide (azimuth, elevation, inverse range {point}); "
+            "give distinct starting points"
+        ) from error
+    pinv_h = a @ inverse
+    r_pinv_h = moments.times(pinv_h)
+    seen = pinv_h.conj().T @ r_pinv_h
+    cost = max(moments.trace - float((gram.T * seen).sum().real), 0.0)
+    d_perp = d - pinv_h @ (a.conj().T @ d)
+    projected = d_perp.conj().T @ d_perp
+    owner = np.arange(n_sources * n_free) // n_free
+    gradient = -2 * (r_pinv_h.conj()[:, owner] * d_perp).sum(axis=0).real
+    hessian = 2 * (projected * seen[owner, owner[:, None]]).real
+    return _State(cost, gradient, hessian, projected, seen, inverse)
+
+
+def _covariance(moments: Moments, state: _State, gains: C128, noise_power: float, n_sources: int) -> F64:
+    """Stochastic bound, ``P A^H R^-1 A P = P S^-1 P`` with ``S = A^+ R A^+H``."""
+    try:
+        seen = gains @ np.linalg.solve(state.seen, gains)
+    except np.linalg.LinAlgError as error:
+        raise EstimationError("maximum likelihood: coherent sources without any noise have no covariance") from error
+    size = len(state.projected)
+    owner = np.arange(size) // (size // n_sources)
+    information = (state.projected * seen[owner, owner[:, None]]).real
+    scale = np.sqrt(np.maximum(np.diagonal(information), 1e-200))
+    # sources on one spot or endfire have no information: the ridge bounds what is claimed of them
+    scaled = information / np.outer(scale, scale) + 1e-9 * np.eye(size)
+    bound = np.linalg.inv(scaled) / np.outer(scale, scale) * (noise_power / (2 * moments.n_snapshots))
+    sources = np.arange(n_sources)
+    return bound.reshape(n_sources, size // n_sources, n_sources, size // n_sources)[sources, :, sources, :]

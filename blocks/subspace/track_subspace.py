@@ -1,0 +1,147 @@
+"""Signal subspace that follows a stream: block power steps from the last frame's, and PAST snapshot by snapshot."""
+
+from typing import Any, NamedTuple
+
+import numpy as np
+import numpy.typing as npt
+
+from blocks.subspace.signal_subspace import signal_subspace, signal_subspace_from_samples
+from hil.errors import EstimationError, ParamError
+
+Complex = npt.NDArray[np.complexfloating[Any, Any]]
+F64 = npt.NDArray[np.float64]
+
+
+class Ritz(NamedTuple):
+    """Approximate leading eigenpairs.
+
+    Attributes:
+        eigenvalues: Descending ``[n]``.
+        vectors: Orthonormal ``[sensor, n]``.
+        residual: :math:`\\|R v - \\lambda v\\| / \\lambda` of each, ``[n]``: with ``lambda`` over the gap to the next
+            eigenvalue not in the block, a bound of the vector's angle to the true one.
+    """
+
+    eigenvalues: F64
+    vectors: Complex
+    residual: F64
+
+
+def block_power_step(data: Complex, previous: Complex, *, samples: bool = True, n_steps: int = 1) -> Ritz:
+    r"""Orthogonal iteration with a Rayleigh-Ritz step from a known subspace; ``N T n`` operations, no covariance.
+
+    Each step takes the angle down by :math:`\lambda_{n+1} / \lambda_n`, so it applies where the last frame's subspace
+    is near, and a few columns beyond the sources (guards) are carried so that this ratio is that of noise eigenvalues
+    over the weakest source. It does not see a source that is orthogonal to the whole block: noise, in practice, leads
+    it there within a few frames.
+
+    Args:
+        data: Samples ``[sensor, snapshot]``, or a covariance ``[sensor, sensor]``.
+        previous: ``[sensor, n]`` of full rank, in the dtype of ``data``.
+        samples: Which of the two ``data`` is.
+        n_steps: Steps.
+    """
+    if previous.shape[0] != data.shape[0]:
+        raise ParamError(f"block_power_step: data of {data.shape[0]} sensors, subspace of {previous.shape[0]}")
+    adjoint = data.conj().T if samples else data
+    seen = _times(data, adjoint, previous, samples)
+    for _ in range(n_steps):
+        q, _ = np.linalg.qr(seen)
+        seen = _times(data, adjoint, q, samples)
+    small = q.conj().T @ seen
+    values, rotation = np.linalg.eigh(0.5 * (small + small.conj().T))
+    values, rotation = values[::-1].astype(np.float64), rotation[:, ::-1]
+    if not (np.isfinite(values).all() and values[0] > 0):
+        raise EstimationError(
+            f"block_power_step: the data have leading power {values[0]}; expected a finite positive one"
+        )
+    vectors = q @ rotation
+    off = seen @ rotation - vectors * values.astype(q.real.dtype)
+    return Ritz(values, vectors, np.linalg.norm(off, axis=0) / np.maximum(values, np.finfo(float).tiny))
+
+
+def _times(data: Complex, adjoint: Complex, v: Complex, samples: bool) -> Complex:
+    return data @ (adjoint @ v) / data.shape[1] if samples else data @ v
+
+
+def past_update(vectors: Complex, inverse: Complex, snapshot: Complex, forgetting: float) -> tuple[Complex, Complex]:
+    r"""One snapshot of PAST (projection approximation subspace tracking, Yang 1995, Table I), ``N n`` operations.
+
+    It applies where every snapshot must count at once and a frame's worth is no unit; a frame of ``T`` snapshots is
+    followed faster and nearer by :func:`block_power_step`. ``vectors`` span the subspace and become orthonormal in the
+    limit only: orthonormalize before MUSIC.
+
+    Args:
+        vectors: ``W``, ``[sensor, n]``.
+        inverse: ``P``, the inverse covariance of ``W^H x``, ``[n, n]``.
+        snapshot: ``[sensor]``.
+        forgetting: ``beta`` in (0, 1]; memory of ``1 / (1 - beta)`` snapshots.
+
+    Returns:
+        New ``vectors`` and ``inverse``.
+    """
+    if not 0 < forgetting <= 1:
+        raise ParamError(f"past_update: expected 0 < forgetting <= 1, got {forgetting}")
+    y = vectors.conj().T @ snapshot
+    h = inverse @ y
+    gain = h / (forgetting + np.vdot(y, h).real)
+    shrunk = (inverse - np.outer(gain, h.conj())) / forgetting
+    error = snapshot - vectors @ y
+    return vectors + np.outer(error, gain.conj()), 0.5 * (shrunk + shrunk.conj().T)
+
+
+class SubspaceTracker:
+    """Leading subspace of frame after frame: warm where that is enough, from scratch where it is not.
+
+    The Ritz residuals decide: while those of the sources stay below ``tolerance`` times their gap to the guards, one
+    step is the answer; else steps are added up to ``max_steps``, then everything is computed anew. A check by
+    measurement, not by assumption: a jump, a new source and a first frame all show as residuals.
+
+    Args:
+        n_sources: Columns wanted.
+        n_guards: Columns carried beyond them.
+        tolerance: Largest angle error, relative to 1 rad, by the residual bound.
+        max_steps: Most steps before starting anew.
+    """
+
+    def __init__(self, n_sources: int, *, n_guards: int = 2, tolerance: float = 0.02, max_steps: int = 3) -> None:
+        if n_sources < 1 or n_guards < 1 or not 0 < tolerance < 1 or max_steps < 1:
+            raise ParamError(
+                f"SubspaceTracker: expected n_sources, n_guards, max_steps >= 1 and 0 < tolerance < 1, got {n_sources}, "
+                f"{n_guards}, {max_steps} and {tolerance}"
+            )
+        self.n_sources, self.n_guards = n_sources, n_guards
+        self.tolerance, self.max_steps = tolerance, max_steps
+        self.n_warm = 0
+        self.n_cold = 0
+        self._block: Complex | None = None
+
+    def forget(self) -> None:
+        """Start anew with the next frame: after a retune, for example."""
+        self._block = None
+
+    def update(self, data: Complex, *, samples: bool = True) -> Complex:
+        """Signal subspace ``[sensor, source]`` of samples ``[sensor, snapshot]`` or of a covariance."""
+        n_block = min(self.n_sources + self.n_guards, *data.shape)
+        if n_block <= self.n_sources:
+            raise EstimationError(
+                f"SubspaceTracker: {self.n_sources} sources of data {list(data.shape)}; expected more sensors and "
+                "snapshots than sources"
+            )
+        if self._block is not None and self._block.shape == (data.shape[0], n_block):
+            vectors = self._block.astype(data.dtype, copy=False)
+            for _ in range(self.max_steps):
+                ritz = block_power_step(data, vectors, samples=samples)
+                vectors = ritz.vectors
+                values = ritz.eigenvalues
+                gap = values[: self.n_sources] - values[self.n_sources]
+                error = ritz.residual[: self.n_sources] * values[: self.n_sources]
+                if (error <= self.tolerance * gap).all():
+                    self._block = vectors
+                    self.n_warm += 1
+                    return vectors[:, : self.n_sources]
+        self._block = None
+        vectors = signal_subspace_from_samples(data, n_block) if samples else signal_subspace(data, n_block)
+        self._block = vectors
+        self.n_cold += 1
+        return vectors[:, : self.n_sources]
