@@ -397,17 +397,20 @@ class FrameClient:
             WireError: What came is no frame; the stream goes on with the next one.
         """
         self.release()
-        wait_s, end = 0.0, time.monotonic() + timeout_s
+        end = time.monotonic() + timeout_s
         while True:
-            if self.socket.poll(int(wait_s * 1000 + 0.999)):
-                frame = self._take()
-                if frame is not None:
-                    return frame
+            try:
+                stream = self.socket.recv(zmq.NOBLOCK)
+            except zmq.Again:
+                self.keep_alive()
+                wait_s = min(end - time.monotonic(), HELLO_INTERVAL_S)
+                if wait_s <= 0:
+                    return None
+                self.socket.poll(int(wait_s * 1000 + 0.999))
                 continue
-            self.keep_alive()
-            wait_s = min(end - time.monotonic(), HELLO_INTERVAL_S)
-            if wait_s <= 0:
-                return None
+            frame = self._take(stream)
+            if frame is not None:
+                return frame
 
     def keep_alive(self) -> None:
         """Say hello again where nothing was heard for a while; to be called while idle."""
@@ -426,10 +429,9 @@ class FrameClient:
             self._words[2] += 1
             self.socket.send_multipart([b"ack", _COUNT.pack(self._finished)])
 
-    def _take(self) -> Frame | None:
-        """Receive one message; return the frame that it is, ``None`` where it is for this client alone."""
+    def _take(self, stream: bytes) -> Frame | None:
+        """Receive the rest of one message; return the frame that it is, ``None`` where it is for this client alone."""
         socket = self.socket
-        stream = socket.recv()
         self._heard = time.monotonic()
         self._unanswered_since = None
         more = socket.getsockopt(zmq.RCVMORE)
