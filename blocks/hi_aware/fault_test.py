@@ -39,7 +39,12 @@ def fault_test(z: C128, model: C128, noise_power: float, fault_probability: floa
         fault_probability: Prior ``p``.
     """
     cross = np.sum(model.conj() * z, axis=1)
-    power = np.maximum(np.sum(np.abs(model) ** 2, axis=1), 1e-300)
+    return fault_test_of_sums(cross, np.sum(np.abs(model) ** 2, axis=1), noise_power, fault_probability)
+
+
+def fault_test_of_sums(cross: C128, power: F64, noise_power: float, fault_probability: float) -> FaultTest:
+    """As :func:`fault_test` from ``q [sensor]`` and ``h [sensor]``, which may be sums over many frames."""
+    power = np.maximum(power, 1e-300)
     sigma2 = max(noise_power, 1e-300)
     prior = np.log(fault_probability / (1 - fault_probability))
     x = 2 * np.abs(cross) / sigma2

@@ -95,8 +95,8 @@ def penalty(cross: C128, power: F64, noise_power: float) -> float:
     r"""``rho`` from the data: the largest mask that noise and the model's own errors give in all elements.
 
     The least-squares mask of an intact element is circular with variance ``noise_power / h``; what the places err by
-    adds to it, and shows in the median. Of N such ``N^-0.2`` are above ``sqrt(1.2 ln N)`` deviations: a false alarm every few frames, and
-    few faults that are shrunk away.
+    adds to it, and shows in the median. Of N such ``N^-0.2`` are above ``sqrt(1.2 ln N)`` deviations: a false alarm
+    every few frames, and few faults that are shrunk away.
     """
     error = np.abs(cross / np.maximum(power, 1e-300) - 1)
     h = float(np.median(power))

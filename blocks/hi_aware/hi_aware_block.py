@@ -1,0 +1,233 @@
+"""The streaming block: places, fault map and calibration, and how near the places are to what the array could do."""
+
+from typing import Annotated, Any, Literal, NamedTuple
+
+import numpy as np
+import numpy.typing as npt
+from msgspec import Meta
+
+from blocks.hi_aware.joint_fit import Kind, fit_jointly
+from blocks.hi_aware.localizer import Localized, localize
+from blocks.hi_aware.pilots import zadoff_chu
+from blocks.hi_aware.reduce import Reduced, reduce_blind, reduce_by_pilots
+from blocks.hi_aware.scene import Places, Scene
+from blocks.subspace.dictionary import Dictionary, Grid, steering_dictionary
+from blocks.subspace.model_order import model_order
+from blocks.subspace.signal_subspace import leading_from_samples
+from hil.array import ArrayGeometry
+from hil.block import Block, Out, Result
+from hil.errors import EstimationError
+from hil.frame import Frame
+from hil.params import Count, Hz, Metres, Params, Radians
+from hil.port import field
+from hil.streams import ESTIMATES, IQ, port_of
+from hil.wavefront import wavelength_m
+
+#: Fault map and calibration. ``kind``: 0 intact, 1 turned in phase, 2 changed in amplitude too. To calibrate, divide
+#: by ``coefficient``; ``phase_std_rad`` says how well its phase is known.
+FAULTS = {
+    "kind": field("int8", "sensor"),
+    "coefficient": field("complex128", "sensor"),
+    "phase_std_rad": field("float64", "sensor", "rad"),
+}
+#: Cramer-Rao bounds at the estimates, in their order: as the frame was estimated (young coefficients unknown), and had
+#: all coefficients been known.
+BOUNDS = {
+    "azimuth_std_rad": field("float64", "source", "rad"),
+    "range_std_m": field("float64", "source", "m"),
+    "azimuth_std_known_rad": field("float64", "source", "rad"),
+    "range_std_known_m": field("float64", "source", "m"),
+}
+
+
+class PilotParams(Params, frozen=True):
+    """One Zadoff-Chu sequence, repeated from tick 0 on."""
+
+    length: Annotated[int, Meta(ge=3, description="odd number of samples")]
+    root: Annotated[int, Meta(ge=1, description="below the length and prime to it")]
+
+
+class HiAwareParams(Params, frozen=True):
+    mode: Annotated[
+        Literal["auto", "pilots", "blind"],
+        Meta(description="auto: pilots where they are given here or named by the device's descriptor, else blind"),
+    ] = "auto"
+    pilots: Annotated[tuple[PilotParams, ...], Meta(description="one a target; empty: as the descriptor says")] = ()
+    n_sources: Annotated[int, Meta(ge=0, le=64, description="blind: targets; 0: as many as MDL says")] = 0
+    max_sources: Annotated[int, Meta(ge=1, le=64, description="most that MDL may say")] = 8
+    frequency_hz: Annotated[Hz | None, Meta(description="carrier where frames do not carry it")] = None
+    range_min_m: Annotated[Metres | None, Meta(description="nearest range; absent: the Fresnel distance")] = None
+    azimuth_limit_rad: Annotated[Radians | None, Meta(description="search within plus and minus this azimuth")] = None
+    amplitude: Annotated[bool, Meta(description="near elements receive more than far ones")] = True
+    drift_rad: Annotated[
+        float, Meta(ge=0, le=1, description="standard deviation of the phases' drift a frame; 0: faults are static")
+    ] = 0.0
+    map_every: Annotated[Count, Meta(description="give the fault map so often though nothing changed, frames")] = 20
+
+
+class _Model(NamedTuple):
+    array: ArrayGeometry
+    wavelength_m: float
+    dictionary: Dictionary
+
+
+class HiAware(Block):
+    """Locates targets with an array some of whose elements are faulty, and finds which and how.
+
+    ``faults`` comes when an element fails, changes or heals (named in ``meta`` as ``appeared`` and ``healed``), and
+    every ``map_every`` frames. State lives on from frame to frame and ends with the epoch.
+    """
+
+    params: HiAwareParams
+    inputs = {"iq": port_of(IQ)}
+    outputs = {"estimates": port_of(ESTIMATES), "faults": port_of(FAULTS), "bounds": port_of(BOUNDS)}
+
+    _last: Localized | None
+    _before: tuple[int, Places] | None
+    _epoch: int
+    _seq: int
+
+    def setup(self) -> None:
+        self._model: _Model | None = None
+        self._forget()
+        self._n = {"frames": 0, "searched": 0, "appeared": 0, "healed": 0}
+        self._told: tuple[PilotParams, ...] = getattr(self, "_told", ())
+
+    def stats(self) -> dict[str, Any]:
+        if not hasattr(self, "_n"):
+            return {}
+        faulty = [] if self._last is None else np.flatnonzero(self._last.state.kind).tolist()
+        return {**self._n, "faulty_elements": faulty}
+
+    def on_descriptor(self, frame: Frame, port: str) -> None:
+        super().on_descriptor(frame, port)
+        told = frame.header.meta.get("sim", {}).get("pilots", [])
+        self._told = tuple(PilotParams(length=int(p["length"]), root=int(p["root"])) for p in told)
+
+    def process(self, iq: npt.NDArray[np.complex64]) -> Result:
+        if self._last is not None and self.header.epoch != self._epoch:
+            self._forget()
+        self._epoch = self.header.epoch
+        model = self._model_of(iq.shape[0])
+        data = self._reduced(iq)
+        start = self._predicted(data.n_sources)
+        state = None if self._last is None else self._last.state
+        found = localize(data, model.dictionary, state, start, drift_rad=self.params.drift_rad)
+        self._before = None if self._last is None else (self._seq, self._last.fit.places)
+        self._last, self._seq = found, self.header.seq
+        self._n["frames"] += 1
+        self._n["searched"] += found.searched
+        self._n["appeared"] += len(found.appeared)
+        self._n["healed"] += len(found.healed)
+        return self._estimates(found, data), self._faults(found), self._bounds(found, data, model.dictionary)
+
+    # -- inside ----------------------------------------------------------------------------------------------------
+
+    def _forget(self) -> None:
+        self._last = self._before = None
+        self._epoch = self._seq = self._mapped = -1
+        self._calibration = 0
+
+    def _model_of(self, n_sensors: int) -> _Model:
+        if self.array is None:
+            raise EstimationError(f"{self.name}: no array descriptor has come; send one before the data")
+        if len(self.array.channel_map) != n_sensors:
+            raise EstimationError(
+                f"{self.name}: array {self.array.array_id!r} has {len(self.array.channel_map)} channels, the data "
+                f"{n_sensors}"
+            )
+        frequency_hz = self.header.frequency_hz or self.params.frequency_hz
+        if frequency_hz is None:
+            raise EstimationError(f"{self.name}: frames carry no centre frequency; set the parameter frequency_hz")
+        wavelength = wavelength_m(frequency_hz)
+        if self._model is None or self._model.array is not self.array or self._model.wavelength_m != wavelength:
+            p = self.params
+            grid = Grid.coarse(self.array, wavelength, range_min_m=p.range_min_m, azimuth_limit_rad=p.azimuth_limit_rad)
+            dictionary = steering_dictionary(self.array, wavelength, grid, amplitude=p.amplitude)
+            self._model = _Model(self.array, wavelength, dictionary)
+        return self._model
+
+    def _reduced(self, iq: npt.NDArray[np.complex64]) -> Reduced:
+        p = self.params
+        pilots = p.pilots or self._told
+        if p.mode == "blind" or (p.mode == "auto" and not pilots):
+            return reduce_blind(iq, p.n_sources or self._order(iq))
+        if not pilots:
+            raise EstimationError(f"{self.name}: no pilots are known; give the parameter pilots, or use mode blind")
+        if self.header.sample_start is None:
+            raise EstimationError(f"{self.name}: pilots need frames that carry sample_start; use mode blind")
+        tick = self.header.sample_start
+        return reduce_by_pilots(iq, np.stack([zadoff_chu(q.length, q.root, tick, iq.shape[1]) for q in pilots]))
+
+    def _order(self, iq: npt.NDArray[np.complex64]) -> int:
+        """Faults leave the rank of the signal as it is: the order may be told before they are known."""
+        n_leading = min(self.params.max_sources, min(iq.shape) - 1)
+        n_sources = int(model_order(leading_from_samples(iq.astype(np.complex128), n_leading).summary, "mdl"))
+        if n_sources == 0:
+            raise EstimationError(f"{self.name}: no target stands out of the noise")
+        return n_sources
+
+    def _predicted(self, n_sources: int) -> Places | None:
+        """Where the targets are by now if they go on as they did; ``None`` where their number changed."""
+        if self._last is None or len(self._last.fit.places.azimuth_rad) != n_sources:
+            return None
+        places = self._last.fit.places
+        if self._before is None or len(self._before[1].azimuth_rad) != n_sources or self._seq <= self._before[0]:
+            return places
+        frames = (self.header.seq - self._seq) / (self._seq - self._before[0])
+        if not 0 < frames <= 10:
+            return places
+        old = self._before[1]
+        return Places(
+            places.azimuth_rad + frames * (places.azimuth_rad - old.azimuth_rad),
+            np.maximum(
+                places.inverse_range_per_m + frames * (places.inverse_range_per_m - old.inverse_range_per_m), 0.0
+            ),
+        )
+
+    def _header_changes(self, **meta: Any) -> dict[str, Any]:
+        name = f"{self.name}-{self._epoch}-{self._calibration}"
+        return {"calibration": "valid", "calibration_id": name, "meta": meta}
+
+    def _estimates(self, found: Localized, data: Reduced) -> Out:
+        places, fit = found.fit.places, found.fit
+        n = len(places.azimuth_rad)
+        covariance = np.zeros((n, 3, 3))
+        covariance[:, ::2, ::2] = fit.covariance
+        arrays = {
+            "azimuth_rad": places.azimuth_rad,
+            "elevation_rad": np.zeros(n),
+            "range_m": places.range_m,
+            "polar_covariance": covariance,
+            "power_db": 10 * np.log10(np.sum(np.abs(fit.gains) ** 2, axis=1) / data.n_snapshots),
+        }
+        if found.appeared or found.healed:
+            self._calibration += 1
+        return Out(arrays, self._header_changes(n_faulty=int(np.count_nonzero(found.state.kind))))
+
+    def _faults(self, found: Localized) -> Out | None:
+        due = self._n["frames"] >= self._mapped + self.params.map_every or self._mapped < 0
+        if not (found.appeared or found.healed or due):
+            return None
+        self._mapped = self._n["frames"]
+        arrays: dict[str, Any] = {
+            "kind": found.state.kind,
+            "coefficient": found.state.coefficient,
+            "phase_std_rad": np.sqrt(found.state.phase_variance_rad2),
+        }
+        faulty = np.flatnonzero(found.state.kind).tolist()
+        return Out(arrays, self._header_changes(faulty=faulty, appeared=found.appeared, healed=found.healed))
+
+    def _bounds(self, found: Localized, data: Reduced, dictionary: Dictionary) -> dict[str, Any]:
+        places = found.fit.places
+        intact = np.full(len(data.z), Kind.INTACT, np.int8)
+        known = fit_jointly(
+            data, Scene.of(dictionary), places, intact, found.state.coefficient, max_iterations=0
+        ).covariance
+        to_range = places.range_m**2
+        return {
+            "azimuth_std_rad": np.sqrt(found.fit.covariance[:, 0, 0]),
+            "range_std_m": np.sqrt(found.fit.covariance[:, 1, 1]) * to_range,
+            "azimuth_std_known_rad": np.sqrt(known[:, 0, 0]),
+            "range_std_known_m": np.sqrt(known[:, 1, 1]) * to_range,
+        }

@@ -1,0 +1,114 @@
+"""Frame by frame: places through the calibration that is known, and the calibration through the places."""
+
+from typing import NamedTuple
+
+import numpy as np
+
+from blocks.hi_aware.calibration_state import Bool, CalibrationState, changed_elements, update
+from blocks.hi_aware.estimate import MAX_FAULTY_SHARE, estimate_with_faults
+from blocks.hi_aware.fault_test import row_noise_power
+from blocks.hi_aware.joint_fit import JointFit, Kind, fit_jointly
+from blocks.hi_aware.reduce import Reduced
+from blocks.hi_aware.scene import C128, F64, Places, Scene
+from blocks.subspace.dictionary import Dictionary
+from hil.errors import EstimationError
+
+#: A coefficient counts as known from so many frames on; before, each frame's fit has it as an unknown.
+KNOWN_AFTER = 8
+#: Above this share of elements that change at once it is not the elements: the start was wrong, or a target jumped.
+MAX_CHANGED_SHARE = 0.2
+
+
+class Localized(NamedTuple):
+    """What one frame gave.
+
+    Attributes:
+        fit: Places and gains; its covariance is the bound with young coefficients unknown.
+        state: Calibration after the frame.
+        appeared: Elements that became faulty, or another fault, with this frame.
+        healed: Elements that became intact.
+        searched: The frame was estimated from nothing, not from the last one.
+        noise_power: Noise of an entry, model errors included.
+    """
+
+    fit: JointFit
+    state: CalibrationState
+    appeared: list[int]
+    healed: list[int]
+    searched: bool
+    noise_power: float
+
+
+def localize(
+    data: Reduced,
+    dictionary: Dictionary,
+    state: CalibrationState | None,
+    start: Places | None,
+    *,
+    drift_rad: float = 0.0,
+) -> Localized:
+    """One frame.
+
+    With a state and a start the places are fitted from there through the known coefficients, in a few Gauss-Newton
+    steps; elements that no longer fit are found by their rows, freed and fitted again. Without, or where that does not
+    explain the frame, all is estimated anew (:func:`~blocks.hi_aware.estimate.estimate_with_faults`); the state's
+    evidence is kept where it still holds.
+
+    Raises:
+        EstimationError: Nothing explains the frame.
+    """
+    scene = Scene.of(dictionary)
+    n = len(data.z)
+    if state is None:
+        found = estimate_with_faults(data, dictionary)
+        cross, power, noise_power = _evidence(data, found.fit)
+        first = CalibrationState.start(cross, power, found.kind)
+        return Localized(found.fit, first, np.flatnonzero(found.kind).tolist(), [], True, noise_power)
+    searched = start is None
+    if start is not None:
+        fit, changed = _follow(data, scene, state, start)
+        searched = bool(np.count_nonzero(changed) > MAX_CHANGED_SHARE * n)
+    if searched:
+        found = estimate_with_faults(data, dictionary)
+        fit, changed = _follow(data, scene, state, found.places)
+        if np.count_nonzero(changed) > MAX_FAULTY_SHARE * n:
+            raise EstimationError(
+                f"localize: {np.count_nonzero(changed)} of {n} elements changed at once; reset the calibration state"
+            )
+    cross, power, noise_power = _evidence(data, fit)
+    new = update(state, cross, power, changed, drift_rad)
+    was, now = state.kind != Kind.INTACT, new.kind != Kind.INTACT
+    appeared = np.flatnonzero(now & (~was | changed)).tolist()
+    return Localized(fit, new, appeared, np.flatnonzero(was & ~now).tolist(), searched, noise_power)
+
+
+def _follow(data: Reduced, scene: Scene, state: CalibrationState, start: Places) -> tuple[JointFit, Bool]:
+    """Fit through the known coefficients; where elements changed again, with those free."""
+    n, n_columns = data.z.shape
+    c, changed = state.coefficient, np.zeros(n, np.bool_)
+    young = np.where(state.age < KNOWN_AFTER, state.kind, Kind.INTACT).astype(np.int8)
+    fit = fit_jointly(data, scene, start, young, c, tolerance=0.3)
+    row_power = np.sum(np.abs(fit.residual) ** 2, axis=1)
+    scale = 4 * n_columns * max(data.noise_power, row_noise_power(fit.residual))
+    if row_power.max() > 5 * scale:  # a new fault has pulled at the fit: let rows that do not fit count less
+        for _ in range(2):
+            weight = 1 / (1 + np.sum(np.abs(fit.residual) ** 2, axis=1) / scale) ** 2
+            fit = fit_jointly(data, scene, fit.places, young, c, weight=weight, tolerance=0.3)
+    for _ in range(3):
+        cross, power, _ = _evidence(data, fit)
+        again = changed_elements(state, cross, power)
+        if np.array_equal(again, changed) or np.count_nonzero(again) > MAX_CHANGED_SHARE * n:
+            return fit, again
+        changed = again
+        fit = fit_jointly(
+            data, scene, fit.places, np.where(changed, Kind.COMPLEX, young).astype(np.int8), c, tolerance=0.3
+        )
+    return fit, changed
+
+
+def _evidence(data: Reduced, fit: JointFit) -> tuple[C128, F64, float]:
+    """``m^H z`` and ``|m|^2`` of each element in units of the noise, and the noise."""
+    noise_power = max(data.noise_power, row_noise_power(fit.residual), 1e-300)
+    cross = np.sum(fit.model.conj() * data.z, axis=1) / noise_power
+    power = np.sum(np.abs(fit.model) ** 2, axis=1) / noise_power
+    return cross, power, noise_power
