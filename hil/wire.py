@@ -65,6 +65,21 @@ _CACHE_ENTRIES, _CACHE_BYTES = 256, 4096
 _packed_arrays: dict[tuple[ArraySpec, ...], bytes] = {}
 _known_arrays: dict[tuple[bytes, Limits], tuple[ArraySpec, ...]] = {}
 _layouts: dict[tuple[ArraySpec, ...], tuple[tuple[str, np.dtype[Any], tuple[int, ...], int], ...]] = {}
+_SIGNED = 0xD0  # MessagePack's type bytes: unsigned integers are 0xCC to 0xCF, signed ones 0xD0 to 0xD3
+#: Fields that count from frame to frame. Headers that differ in nothing else are read by their bytes alone.
+_COUNTS = {
+    key: Header._fields.index(key.removeprefix("core:"))
+    for key in ("seq", "core:sample_start", "time_ns", "host_time_ns")
+}
+_patterns: dict[tuple[int, Limits], _Pattern] = {}
+
+
+class _Pattern(NamedTuple):
+    """A header that was read: its bytes between the counts, where each count is, and what it says."""
+
+    constant: tuple[tuple[int, int, bytes], ...]
+    counts: tuple[tuple[int, int, int, bool], ...]
+    header: Header
 
 
 def encode_header(header: Header) -> bytes:
@@ -78,6 +93,22 @@ def encode_header(header: Header) -> bytes:
             f"header of {header.stream!r}: time_ns {header.time_ns} and timebase {header.timebase} come together or "
             "not at all"
         )
+    fields = _fields(header)
+    try:
+        packed: bytes = msgpack.packb(fields)
+    except (TypeError, ValueError, OverflowError) as error:
+        raise WireError(f"header of {header.stream!r} cannot be sent: {error}; meta holds plain values only") from error
+    if not header.arrays:
+        return packed
+    arrays = _packed_arrays.get(header.arrays)
+    if arrays is None:
+        arrays = _ARRAYS_KEY + _pack_arrays(header.arrays)
+        _remember(_packed_arrays, header.arrays, arrays, len(arrays))
+    return _with_map_length(packed, len(fields) + 1) + arrays
+
+
+def _fields(header: Header) -> dict[str, Any]:
+    """What is packed of ``header``, in this order; the arrays follow."""
     fields: dict[str, Any] = {"v": VERSION, "kind": header.kind, "stream": header.stream, "seq": header.seq}
     fields["epoch"] = header.epoch
     if header.sample_start is not None:
@@ -100,17 +131,7 @@ def encode_header(header: Header) -> bytes:
         fields["lost"] = header.lost
     if header.meta:
         fields["meta"] = header.meta
-    try:
-        packed: bytes = msgpack.packb(fields)
-    except (TypeError, ValueError, OverflowError) as error:
-        raise WireError(f"header of {header.stream!r} cannot be sent: {error}; meta holds plain values only") from error
-    if not header.arrays:
-        return packed
-    arrays = _packed_arrays.get(header.arrays)
-    if arrays is None:
-        arrays = _ARRAYS_KEY + _pack_arrays(header.arrays)
-        _remember(_packed_arrays, header.arrays, arrays, len(arrays))
-    return _with_map_length(packed, len(fields) + 1) + arrays
+    return fields
 
 
 def encode(frame: Frame) -> list[Buffer]:
@@ -176,6 +197,11 @@ def decode_header(data: Buffer, limits: Limits = DEFAULT_LIMITS) -> Header:
     if n_bytes > limits.header_bytes:
         raise WireError(f"header has {n_bytes} bytes, the limit is {limits.header_bytes}")
     data = bytes(data)
+    pattern = _patterns.get((n_bytes, limits))
+    if pattern is not None:
+        known = _read_counts(data, pattern)
+        if known is not None:
+            return known
     fields, tail, specs = _unpack_known(data, limits)
     if fields is None:
         fields = _unpack(data)
@@ -210,7 +236,46 @@ def decode_header(data: Buffer, limits: Limits = DEFAULT_LIMITS) -> Header:
         raise WireError(f"header of {header.stream!r} has unknown fields: {', '.join(map(_short, list(fields)[:5]))}")
     if (header.time_ns is None) is not (header.timebase is None):
         raise WireError(f"header of {header.stream!r}: time_ns and timebase come together or not at all")
+    _remember_pattern(data, limits, header)
     return header
+
+
+def _read_counts(data: bytes, pattern: _Pattern) -> Header | None:
+    """Return the header whose bytes are those of ``pattern`` but for the counts; ``None``: they are not."""
+    for start, end, constant in pattern.constant:
+        if data[start:end] != constant:
+            return None
+    values: list[Any] = list(pattern.header)
+    for index, start, end, signed in pattern.counts:
+        value = int.from_bytes(data[start:end], "big", signed=signed)
+        if value >= 1 << 63:
+            return None
+        values[index] = value
+    return Header._make(values)
+
+
+def _remember_pattern(data: bytes, limits: Limits, header: Header) -> None:
+    """Remember where the counts of a header are, if it is as this encoder writes it.
+
+    The bytes before a count, its own type byte included, say how it is read; so other bytes there, and only these,
+    read as another number and nothing else. A count that its type byte holds itself is too small for this.
+    """
+    if header.meta or len(data) > _CACHE_BYTES or encode_header(header) != data:
+        return
+    at, begin = 1 if data[0] & 0xF0 == 0x80 else 3, 0
+    constant, counts = [], []
+    for key, value in _fields(header).items():
+        at += len(msgpack.packb(key))
+        size = len(msgpack.packb(value))
+        if key in _COUNTS:
+            if size == 1:
+                return
+            constant.append((begin, at + 1, data[begin : at + 1]))
+            counts.append((_COUNTS[key], at + 1, at + size, data[at] >= _SIGNED))
+            begin = at + size
+        at += size
+    constant.append((begin, len(data), data[begin:]))
+    _remember(_patterns, (len(data), limits), _Pattern(tuple(constant), tuple(counts), header), 0)
 
 
 def _unpack(data: bytes) -> dict[Any, Any]:
