@@ -1,6 +1,7 @@
 """Localization with faulty elements: Figures 6 to 10 of [HI] again, and where the bound is.
 
-``python -m benchmarks.hi_aware [--figures 6 7 8 9 10] [--trials 500] [--quick] [--json] [--plots DIR]``.
+``python -m benchmarks.hi_aware [--figures 6 7 8 9 10] [--trials 500] [--quick] [--json] [--plots DIR]``,
+``python -m benchmarks.hi_aware --stream`` for frames a second and how soon a fault is in the map.
 
 Set-up of [HI] Section VI-A: line of N = 256 elements half a wavelength apart, 30 GHz, three targets, 100 snapshots, SNR
 over all targets, exact wavefront of Eq. (1). In every trial the targets move by up to 0.01 rad and 2 % of their range,
@@ -20,6 +21,7 @@ import numpy as np
 import numpy.typing as npt
 from threadpoolctl import threadpool_limits
 
+from benchmarks.hi_aware_stream import measure_stream
 from benchmarks.report import Report
 from blocks.bounds.impaired import impaired_crb
 from blocks.bounds.misspecified import misspecified_bound, near_field_mean
@@ -299,9 +301,14 @@ def main(arguments: Iterable[str] | None = None) -> None:
     parser.add_argument("--trials", type=int, default=500)
     parser.add_argument("--quick", action="store_true", help="few points, 20 trials")
     parser.add_argument("--json", action="store_true")
+    parser.add_argument("--stream", action="store_true", help="the live stream instead of the figures")
     parser.add_argument("--plots", type=Path, help="write pictures and tables into this folder")
     options = parser.parse_args(None if arguments is None else list(arguments))
     report = Report("benchmarks.hi_aware", as_json=options.json)
+    if options.stream:
+        measure_stream(report, n_changes=3 if options.quick else 10)
+        report.finish()
+        return
     n_trials = 20 if options.quick else options.trials
     results: dict[Point, Result] = {}
     with threadpool_limits(limits=1):

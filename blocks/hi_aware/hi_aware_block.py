@@ -112,8 +112,10 @@ class HiAware(Block):
         data = self._reduced(iq)
         start = self._predicted(data.n_sources)
         state = None if self._last is None else self._last.state
-        found = localize(data, model.dictionary, state, start, drift_rad=self.params.drift_rad)
-        self._before = None if self._last is None else (self._seq, self._last.fit.places)
+        usual = 1.0 if self._last is None else self._last.excess
+        found = localize(data, model.dictionary, state, start, drift_rad=self.params.drift_rad, usual_excess=usual)
+        # a search may follow a jump, which says nothing of where the targets go on to
+        self._before = None if self._last is None or found.searched else (self._seq, self._last.fit.places)
         self._last, self._seq = found, self.header.seq
         self._n["frames"] += 1
         self._n["searched"] += found.searched

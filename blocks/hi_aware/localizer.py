@@ -17,6 +17,8 @@ from hil.errors import EstimationError
 KNOWN_AFTER = 8
 #: Above this share of elements that change at once it is not the elements: the start was wrong, or a target jumped.
 MAX_CHANGED_SHARE = 0.2
+#: As often as much noise as usual: the targets are elsewhere.
+LOST_EXCESS = 3.0
 
 
 class Localized(NamedTuple):
@@ -29,6 +31,7 @@ class Localized(NamedTuple):
         healed: Elements that became intact.
         searched: The frame was estimated from nothing, not from the last one.
         noise_power: Noise of an entry, model errors included.
+        excess: That to the receiver's noise: 1 where the model is right.
     """
 
     fit: JointFit
@@ -37,6 +40,7 @@ class Localized(NamedTuple):
     healed: list[int]
     searched: bool
     noise_power: float
+    excess: float
 
 
 def localize(
@@ -46,13 +50,15 @@ def localize(
     start: Places | None,
     *,
     drift_rad: float = 0.0,
+    usual_excess: float = 1.0,
 ) -> Localized:
     """One frame.
 
     With a state and a start the places are fitted from there through the known coefficients, in a few Gauss-Newton
     steps; elements that no longer fit are found by their rows, freed and fitted again. Without, or where that does not
     explain the frame, all is estimated anew (:func:`~blocks.hi_aware.estimate.estimate_with_faults`); the state's
-    evidence is kept where it still holds.
+    evidence is kept where it still holds. That is also done where the fit leaves much more than ``usual_excess``, the
+    excess of the last frame: a target jumped out of the basin.
 
     Raises:
         EstimationError: Nothing explains the frame.
@@ -63,11 +69,13 @@ def localize(
         found = estimate_with_faults(data, dictionary)
         cross, power, noise_power = _evidence(data, found.fit)
         first = CalibrationState.start(cross, power, found.kind)
-        return Localized(found.fit, first, np.flatnonzero(found.kind).tolist(), [], True, noise_power)
+        faulty = np.flatnonzero(found.kind).tolist()
+        return Localized(found.fit, first, faulty, [], True, noise_power, noise_power / data.noise_power)
     searched = start is None
     if start is not None:
         fit, changed = _follow(data, scene, state, start)
-        searched = bool(np.count_nonzero(changed) > MAX_CHANGED_SHARE * n)
+        lost = row_noise_power(fit.residual) > LOST_EXCESS * max(usual_excess, 1.0) * data.noise_power
+        searched = lost or bool(np.count_nonzero(changed) > MAX_CHANGED_SHARE * n)
     if searched:
         found = estimate_with_faults(data, dictionary)
         fit, changed = _follow(data, scene, state, found.places)
@@ -79,7 +87,9 @@ def localize(
     new = update(state, cross, power, changed, drift_rad)
     was, now = state.kind != Kind.INTACT, new.kind != Kind.INTACT
     appeared = np.flatnonzero(now & (~was | changed)).tolist()
-    return Localized(fit, new, appeared, np.flatnonzero(was & ~now).tolist(), searched, noise_power)
+    return Localized(
+        fit, new, appeared, np.flatnonzero(was & ~now).tolist(), searched, noise_power, noise_power / data.noise_power
+    )
 
 
 def _follow(data: Reduced, scene: Scene, state: CalibrationState, start: Places) -> tuple[JointFit, Bool]:
@@ -108,7 +118,7 @@ def _follow(data: Reduced, scene: Scene, state: CalibrationState, start: Places)
 
 def _evidence(data: Reduced, fit: JointFit) -> tuple[C128, F64, float]:
     """``m^H z`` and ``|m|^2`` of each element in units of the noise, and the noise."""
-    noise_power = max(data.noise_power, row_noise_power(fit.residual), 1e-300)
+    noise_power = max(data.noise_power, row_noise_power(fit.residual))
     cross = np.sum(fit.model.conj() * data.z, axis=1) / noise_power
     power = np.sum(np.abs(fit.model) ** 2, axis=1) / noise_power
     return cross, power, noise_power

@@ -61,7 +61,7 @@ def reduce_by_pilots(x: Complex, pilots: Complex) -> Reduced:
     if not diagonal.min() > 1e-6 * diagonal.max():
         raise EstimationError(f"reduce_by_pilots: {k} pilots are linearly dependent in {t} snapshots: use other ones")
     z = y @ q
-    outside = max(_power(y) - _power(z), 0.0)
+    outside = max(_power(y) - _power(z), np.finfo(np.float64).eps * _power(y))
     return Reduced(z, r.conj().T, outside / (y.shape[0] * (t - k)), k, t)
 
 
@@ -90,7 +90,7 @@ def reduce_blind(x: Complex, n_sources: int) -> Reduced:
     else:
         values, vectors = np.linalg.eigh(y @ y.conj().T)
         z = vectors[:, -n_sources:] * np.sqrt(values[-n_sources:])
-    rest = max(float(values[:-n_sources].sum()), 0.0)
+    rest = max(float(values[:-n_sources].sum()), np.finfo(np.float64).eps * float(values.sum()))
     return Reduced(z, None, rest / ((n - n_sources) * (t - n_sources)), n_sources, t)
 
 

@@ -1,0 +1,198 @@
+"""The streaming block on frames of a simulated scene: state that lives on, changes that are followed, refusals."""
+
+import numpy as np
+import pytest
+
+from blocks.hi_aware.calibration_state import CalibrationState, changed_elements, coefficient_of, update
+from blocks.hi_aware.hi_aware_block import HiAware
+from blocks.hi_aware.joint_fit import Kind
+from blocks.hi_aware.pilots import zadoff_chu
+from hil.array import ArrayGeometry
+from hil.descriptor import descriptor_frame
+from hil.errors import EstimationError, ParamError
+from hil.frame import Frame, Header
+from hil.wavefront import steering_vector_polar
+from tests.blocks.hi_aware.simulate import WAVELENGTH_M
+from tests.jig import check_frames
+
+ARRAY = ArrayGeometry.ula(64, WAVELENGTH_M / 2)
+AZ, R = np.array([0.3, -0.25]), np.array([1.5, 3.0])
+PILOTS = [{"length": 101, "root": 1}, {"length": 101, "root": 5}]
+
+
+def header(seq=0, epoch=0):
+    return Header(
+        stream="sim.iq", seq=seq, epoch=epoch, sample_start=1000 * seq, sample_rate_hz=1e6, frequency_hz=30e9,
+        time_ns=seq * 1_000_000, timebase="device",
+    )  # fmt: skip
+
+
+def descriptor():
+    return descriptor_frame(header(), ARRAY, {"sim": {"pilots": PILOTS}})
+
+
+def frame(seq, coefficient, rng, *, snr_db=15.0, az=AZ, epoch=0, pilots=True):
+    tick = 1000 * seq
+    if pilots:
+        s = np.stack([zadoff_chu(p["length"], p["root"], tick, 100) for p in PILOTS])
+    else:
+        s = (rng.standard_normal((2, 100)) + 1j * rng.standard_normal((2, 100))) / np.sqrt(2)
+    a = steering_vector_polar(ARRAY.position_m, az, R, WAVELENGTH_M, amplitude=True).T
+    y = 0.01 * coefficient[:, None] * (a @ (np.exp([[0.3j], [2j]]) * s))
+    noise_power = 2e-4 / 10 ** (snr_db / 10)
+    noise = np.sqrt(noise_power / 2) * (rng.standard_normal(y.shape) + 1j * rng.standard_normal(y.shape))
+    return Frame.of(header(seq, epoch), iq=((y + noise).astype(np.complex64), "sensor snapshot", "FS"))
+
+
+def run(block, frames):
+    block.feed("iq", descriptor())
+    return [{port: f for port, f in block.feed("iq", x)} for x in frames]
+
+
+def maps(outputs):
+    return {i: o["faults"].header.meta for i, o in enumerate(outputs) if "faults" in o}
+
+
+@pytest.mark.parametrize("mode", ["pilots", "blind"])
+def test_faults_appear_change_and_heal(mode):
+    """Phase at 5, dead at 8, another phase at 12, all well at 16; each is told in its own frame and named."""
+    rng = np.random.default_rng(1)
+    c, frames = np.ones(64, complex), []
+    for seq in range(20):
+        if seq == 5:
+            c[10] = np.exp(1.2j)
+        if seq == 8:
+            c[[20, 21]] = 0
+        if seq == 12:
+            c[10] = np.exp(-2j)
+        if seq == 16:
+            c[:] = 1
+        frames.append(frame(seq, c, rng, pilots=mode == "pilots"))
+    told = maps(run(HiAware("hi", mode=mode, n_sources=2 if mode == "blind" else 0, map_every=1000), frames))
+    assert {i: (m["appeared"], m["healed"]) for i, m in told.items()} == {
+        0: ([], []),
+        5: ([10], []),
+        8: ([20, 21], []),
+        12: ([10], []),
+        16: ([], [10, 20, 21]),
+    }
+
+
+def test_weak_faults_show_with_time_and_phases_get_better():
+    """0.03 rad is two and a half deviations in one frame: nobody can tell it from noise there."""
+    rng = np.random.default_rng(2)
+    c = np.ones(64, complex)
+    c[30], c[5] = np.exp(0.03j), np.exp(2j)
+    block = HiAware("hi", map_every=1)
+    outputs = run(block, [frame(i, c, rng) for i in range(60)])
+    assert outputs[0]["faults"].header.meta["faulty"] == [5]
+    assert outputs[-1]["faults"].header.meta["faulty"] == [5, 30]
+    last = outputs[-1]["faults"]
+    error = np.angle(last["coefficient"] * c.conj())
+    assert (np.abs(error)[[5, 30]] < 4 * last["phase_std_rad"][[5, 30]]).all()
+    first = outputs[0]["faults"]["phase_std_rad"][5]
+    assert last["phase_std_rad"][5] == pytest.approx(first / np.sqrt(60), rel=0.1)
+
+
+def test_a_drifting_phase_is_tracked_as_a_kalman_filter_does():
+    """Against the scalar Kalman recursion on the same measurements, and better than averaging."""
+    rng = np.random.default_rng(3)
+    h, q, n = 200.0, 0.02, 400
+    phase = np.cumsum(q * rng.standard_normal(n))
+    noise = np.sqrt(h / 2) * (rng.standard_normal(n) + 1j * rng.standard_normal(n))
+    cross = h * np.exp(1j * phase) + noise
+    kind = np.array([Kind.PHASE], np.int8)
+    states = {d: CalibrationState.start(cross[:1], np.array([h]), kind) for d in (0.0, q)}
+    x, p = float(np.angle(cross[0])), 1 / (2 * h)
+    errors = {d: [] for d in states}
+    for i in range(1, n):
+        p += q**2
+        gain = p / (p + 1 / (2 * h))
+        x += gain * float(np.angle(cross[i] * np.exp(-1j * x)))
+        p *= 1 - gain
+        for d, state in states.items():
+            states[d] = update(state, cross[i : i + 1], np.array([h]), np.zeros(1, bool), d)._replace(kind=kind)
+            errors[d].append(np.angle(states[d].coefficient[0] * np.exp(-1j * phase[i])))
+        assert np.angle(states[q].coefficient[0] * np.exp(-1j * x)) == pytest.approx(0, abs=0.02)
+        assert states[q].phase_variance_rad2[0] == pytest.approx(p, rel=1e-6)
+    assert np.std(errors[q]) == pytest.approx(np.sqrt(p), rel=0.15)
+    assert np.std(errors[0.0]) > 2 * np.std(errors[q])
+
+
+def test_what_stays_as_it_is_does_not_change():
+    rng = np.random.default_rng(4)
+    h = np.full(20_000, 300.0)
+    kind = np.zeros(20_000, np.int8)
+    kind[::2] = Kind.PHASE
+    true = np.where(kind == Kind.PHASE, np.exp(1j), 1)
+
+    def measured():
+        return h * true + np.sqrt(h / 2) * (rng.standard_normal(h.shape) + 1j * rng.standard_normal(h.shape))
+
+    state = CalibrationState.start(measured(), h, kind)
+    assert np.count_nonzero(changed_elements(state, measured(), h)) <= 5
+    np.testing.assert_allclose(coefficient_of(h * true, h, kind), true)
+
+
+def test_a_target_that_jumps_is_found_again_and_the_map_is_kept():
+    rng = np.random.default_rng(5)
+    c = np.ones(64, complex)
+    c[40] = -1
+    block = HiAware("hi", map_every=1)
+    frames = [frame(i, c, rng) for i in range(5)] + [frame(i, c, rng, az=AZ + 0.3) for i in range(5, 10)]
+    outputs = run(block, frames)
+    assert all(o["faults"].header.meta["faulty"] == [40] for o in outputs)
+    np.testing.assert_allclose(outputs[-1]["estimates"]["azimuth_rad"], AZ + 0.3, atol=1e-3)
+    assert block.stats()["searched"] == 2
+
+
+def test_a_new_epoch_starts_anew():
+    rng = np.random.default_rng(6)
+    c = np.ones(64, complex)
+    block = HiAware("hi", map_every=1000)
+    told = maps(run(block, [frame(i, c, rng, epoch=i // 3) for i in range(6)]))
+    assert list(told) == [0, 3]
+    assert block.stats()["searched"] == 2
+
+
+def test_the_number_of_targets_is_found_without_pilots_though_elements_are_faulty():
+    rng = np.random.default_rng(7)
+    c = np.ones(64, complex)
+    c[[3, 30, 31]] = np.exp([1j, 2j, 3j])
+    (out,) = run(HiAware("hi", mode="blind"), [frame(0, c, rng, pilots=False)])
+    assert len(out["estimates"]["azimuth_rad"]) == 2
+    assert out["faults"].header.meta["faulty"] == [3, 30, 31]
+
+
+def test_frame_by_frame_read_only_and_across_the_wire():
+    rng = np.random.default_rng(8)
+    c = np.ones(64, complex)
+    c[12] = 1j
+
+    def check(out):
+        estimates = [f for port, f in out if port == "estimates" and f.header.kind == "data"]
+        assert len(estimates) == 3
+        np.testing.assert_allclose(np.sort(estimates[-1]["azimuth_rad"]), np.sort(AZ), atol=1e-3)
+
+    check_frames(lambda: HiAware("hi"), [descriptor(), *(frame(i, c, rng) for i in range(3))], check)
+
+
+@pytest.mark.parametrize(
+    ("params", "change", "match"),
+    [
+        ({"mode": "pilots"}, lambda f: Frame(f.header._replace(sample_start=None), f.arrays), "carry sample_start"),
+        ({"mode": "blind", "n_sources": 64}, lambda f: f, r"1 \.\. 63"),
+        ({}, lambda f: Frame(f.header, {"iq": f["iq"] * np.nan}), "finite"),
+        ({}, lambda f: Frame(f.header, {"iq": f["iq"][:10]}), "64 channels, the data 10"),
+    ],
+)
+def test_refuses_with_the_reason(params, change, match):
+    block = HiAware("hi", **params)
+    block.feed("iq", descriptor())
+    with pytest.raises(EstimationError, match=match):
+        block.feed("iq", change(frame(0, np.ones(64), np.random.default_rng(9))))
+
+
+def test_pilots_are_checked():
+    with pytest.raises(ParamError, match="prime to it"):
+        zadoff_chu(99, 3, 0, 10)
