@@ -151,7 +151,11 @@ class FrameServer:
                 if not queue.has_room():
                     return False
         if queues:
-            parts = encode(Frame(header, {name: _own(array) for name, array in frame.arrays.items()}))
+            for array in frame.arrays.values():
+                if array.base is not None and _is_shared(array):
+                    frame = Frame(header, {name: _own(a) for name, a in frame.arrays.items()})
+                    break
+            parts = encode(frame)
             for queue in queues:
                 queue.offer(Item(header, parts))
             self.pump()
@@ -497,11 +501,14 @@ class FrameClient:
 
 def _own(array: AnyArray) -> AnyArray:
     """``array``, copied where it is a view of shared memory."""
+    return array.copy() if _is_shared(array) else array
+
+
+def _is_shared(array: AnyArray) -> bool:
     base: object = array
     while isinstance(base, np.ndarray):
         base = base.base
-    shared = isinstance(base, memoryview) and isinstance(base.obj, mmap.mmap)
-    return array.copy() if shared else array
+    return isinstance(base, memoryview) and isinstance(base.obj, mmap.mmap)
 
 
 def _counts(progress: Path | None) -> memoryview:
