@@ -16,7 +16,7 @@ from hil.errors import EstimationError, ParamError
 
 Array = Any  # NumPy or torch
 F64 = npt.NDArray[np.float64]
-C128 = npt.NDArray[np.complex128]
+Complex = npt.NDArray[np.complexfloating[Any, Any]]
 
 #: Points of the window search a beam of the virtual array.
 POINTS_PER_BEAM = 8
@@ -47,7 +47,8 @@ def anti_diagonal(covariance: Array, noise_power: float | None = None) -> Array:
     Opposite sensors see the same curvature, so that even powers of the range cancel and
     :math:`\sum_k g_k e^{j (2\pi/\lambda) 2 l_n \sin\theta_k}` is left: a line of twice the spacing in its far field.
     Exact for Fresnel waves of uncorrelated sources; of the exact wavefront the odd, cubic term stays, which biases the
-    sine by about :math:`-0.075 (D/r)^2 \sin\theta \cos^2\theta` (a least-squares line through the cubic phase). The sum
+    sine by about :math:`-0.075 (D/r)^2 \sin\theta \cos^2\theta` (a least-squares line through the cubic phase), and by
+    two thirds of that with subvectors of half the line. The sum
     has real positive gains.
 
     Args:
@@ -62,8 +63,8 @@ def anti_diagonal(covariance: Array, noise_power: float | None = None) -> Array:
         return entries
     if noise_power is None:
         raise ParamError(
-            f"anti_diagonal: the middle of {n} sensors carries the noise power; give noise_power (the mean of the noise "
-            "eigenvalues, for example)"
+            f"anti_diagonal: the middle of {n} sensors carries the noise power; give noise_power (the mean of "
+            "the noise eigenvalues, for example)"
         )
     middle = xp.asarray(np.eye(1, n, n // 2)[0], dtype=entries.dtype)
     return entries - noise_power * middle
@@ -92,7 +93,7 @@ def subvector_covariance(r: Array, n_subvectors: int, *, backward: bool = True) 
 
 
 def reduced_dimension_music(
-    covariance: C128,
+    covariance: Complex,
     model: Model,
     coarse_azimuth_rad: F64,
     window_rad: float,
@@ -125,10 +126,9 @@ def reduced_dimension_music(
             f"reduced_dimension_music: {len(coarse_azimuth_rad)} coarse azimuths, {m} sources; {n} sensors' "
             f"anti-diagonal separates 1 to {n // 2}"
         )
-    values = np.linalg.eigvalsh(covariance)
-    if not np.isfinite(values).all():
+    if not np.isfinite(covariance).all():
         raise EstimationError("reduced_dimension_music: the covariance is not finite")
-    r = anti_diagonal(covariance, float(values[: n - m].mean()) if n % 2 else None)
+    r = anti_diagonal(covariance, float(np.linalg.eigvalsh(covariance)[: n - m].mean()) if n % 2 else None)
     virtual = subvector_covariance(r, n_subvectors if n_subvectors is not None else n // 2, backward=backward)
     if not m < len(virtual):
         raise ParamError(
@@ -146,7 +146,7 @@ def reduced_dimension_music(
     return ReducedEstimate(found.azimuth_rad, ranges.inverse_range_per_m, depth, ranges.depth, inside & found.visible)
 
 
-def window_minima(polynomial: C128, centre: F64, half: F64, n: int) -> tuple[F64, F64, npt.NDArray[np.bool_]]:
+def window_minima(polynomial: Complex, centre: F64, half: F64, n: int) -> tuple[F64, F64, npt.NDArray[np.bool_]]:
     """Phase of the least value in each window ``[source]``, that value relative to ``n``, whether it is inside."""
     n_points = 2 * int(np.ceil(float(half.max()) * n * POINTS_PER_BEAM / (2 * np.pi))) + 3
     grid = centre[:, None] + half[:, None] * np.linspace(-1, 1, n_points)

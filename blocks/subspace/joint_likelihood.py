@@ -1,7 +1,7 @@
 """Maximum likelihood over azimuths, elevations, ranges and gains together, for any array and any start."""
 
 from collections.abc import Sequence
-from typing import NamedTuple
+from typing import Any, NamedTuple
 
 import numpy as np
 import numpy.typing as npt
@@ -43,7 +43,7 @@ class _State(NamedTuple):
     hessian: F64
     projected: C128  # D^H P_perp D
     seen: C128  # A^+ R A^+H
-    inverse_gram: C128
+    inverse_gram: npt.NDArray[np.complexfloating[Any, Any]]
 
 
 def refine_jointly(

@@ -118,8 +118,9 @@ def line_music(x: C64, grid: LineGrid, n_sources: int, *, refine: bool = True) -
 
 @lru_cache(maxsize=16)
 def _offsets(n: int) -> tuple[C128, F64, float]:
-    offset = np.arange(n) - (n - 1) / 2
-    return 1j * offset, offset[:, None], float(offset @ offset) / n
+    offset: F64 = np.arange(n, dtype=np.float64) - (n - 1) / 2
+    turn: C128 = (1j * offset).astype(np.complex128)
+    return turn, offset[:, None], float(offset @ offset) / n
 
 
 def _refine(w: C128, sine: F64, phase_per_sine: float) -> tuple[F64, F64]:

@@ -134,9 +134,9 @@ class ModelOrder(Block):
     outputs = {"order": Port("int64", "", name="n_sources")}
 
     def process(self, arrays: dict[str, Any]) -> Result:
-        eigenvalues = np.linalg.eigvalsh(arrays["covariance"])
-        if not np.isfinite(eigenvalues).all():
+        if not np.isfinite(arrays["covariance"]).all():
             raise EstimationError(f"{self.name}: the covariance is not finite")
+        eigenvalues = np.linalg.eigvalsh(arrays["covariance"])
         if self.params.criterion == "threshold":
             return np.array(threshold_order(eigenvalues, self.params.threshold), dtype=np.int64)
         if self.params.criterion == "energy":

@@ -7,10 +7,11 @@ import numpy as np
 import numpy.typing as npt
 
 from blocks.subspace.dictionary import Dictionary
-from blocks.subspace.null_descent import Box, Coordinate, Model, descend_nulls
+from blocks.subspace.null_descent import Box, Model, descend_nulls
 from blocks.subspace.sample_covariance import sample_covariance
 from blocks.subspace.search_nulls import DISTINCT_STEPS, FOUND_DEPTH, RESOLVED_DEPTH
 from blocks.subspace.spectrum import signal_projection
+from blocks.subspace.steering_rows import Coordinate
 from hil.errors import EstimationError, ParamError
 
 F64 = npt.NDArray[np.float64]
@@ -53,8 +54,8 @@ def near_field_music_batch(x: Complex, dictionary: Dictionary, n_sources: int) -
     """
     if x.ndim != 3 or x.shape[1] != len(dictionary.position_m) or not 1 <= n_sources < x.shape[1]:
         raise ParamError(
-            f"near_field_music_batch: expected [batch, sensor={len(dictionary.position_m)}, snapshot] and fewer sources "
-            f"than sensors, got {list(x.shape)} and {n_sources}"
+            f"near_field_music_batch: expected [batch, sensor={len(dictionary.position_m)}, snapshot] and fewer "
+            f"sources than sensors, got {list(x.shape)} and {n_sources}"
         )
     covariance = sample_covariance(x)
     if not np.isfinite(np.trace(covariance, axis1=-2, axis2=-1)).all():

@@ -137,7 +137,7 @@ def _evaluate(signal: C128, model: Model, point: F64, columns: npt.NDArray[np.in
         wanted=[COORDINATES[i] for i in columns],
     )
     conjugate = b.conj()
-    shape = b.shape[:-3] + (-1, b.shape[-1])
+    shape = (*b.shape[:-3], -1, b.shape[-1])
     c = (conjugate.reshape(shape) @ signal).reshape((*b.shape[:-1], signal.shape[-1]))
     gram = _real_gram(b)
     noise = gram - _real_gram(c)

@@ -151,7 +151,7 @@ def planar_music(signal: npt.NDArray[np.complexfloating[Any, Any]], grid: Planar
     n_sources = signal.shape[1]
     if signal.shape[0] != grid.conjugate.shape[1] or not 1 <= n_sources < signal.shape[0]:
         raise ParamError(f"planar_music: subspace {list(signal.shape)}, grid of {grid.conjugate.shape[1]} sensors")
-    k, box = grid.inverse_range_per_m, grid.box
+    k = grid.inverse_range_per_m
     cube = np.zeros((*grid.visible.shape, len(k)), dtype=np.float32)
     cube[grid.visible] = signal_projection(grid.conjugate, signal.astype(np.complex64, copy=False)).reshape(-1, len(k))
     if not np.isfinite(cube).all():

@@ -53,7 +53,7 @@ def root_music(signal: Complex) -> LinePhases:
     # a leading coefficient of zero only pushes a pair of roots to zero and infinity: keep it finite
     tiny = 1e-14 * n
     companion[..., :, -1] = -c[..., :-1] / np.where(np.abs(lead) > tiny, lead, tiny)
-    roots = np.linalg.eigvals(companion)
+    roots = np.linalg.eigvals(companion).astype(np.complex128, copy=False)
     flat = roots.reshape(-1, degree)
     chosen = np.stack([_next_to_circle(row, n_sources) for row in flat])
     return sorted_phases(chosen.reshape(*roots.shape[:-1], n_sources))

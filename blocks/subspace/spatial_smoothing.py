@@ -67,11 +67,12 @@ def smooth_rectangle(
     xp = array_namespace(covariance)
     batch = tuple(covariance.shape[:-2])
     grid = xp.reshape(covariance, (*batch, rows, columns, rows, columns))
-    total, count = None, 0
+    total: Array = 0
+    count = 0
     for r in range(rows - sub_rows + 1):
         for c in range(columns - sub_columns + 1):
             part = grid[..., r : r + sub_rows, c : c + sub_columns, r : r + sub_rows, c : c + sub_columns]
-            total, count = (part if total is None else total + part), count + 1
+            total, count = total + part, count + 1
     size = sub_rows * sub_columns
     mean = xp.reshape(total / count, (*batch, size, size))
     return forward_backward(mean) if backward else mean

@@ -85,7 +85,7 @@ def past_update(vectors: Complex, inverse: Complex, snapshot: Complex, forgettin
     y = vectors.conj().T @ snapshot
     h = inverse @ y
     gain = h / (forgetting + np.vdot(y, h).real)
-    shrunk = (inverse - np.outer(gain, h.conj())) / forgetting
+    shrunk: npt.NDArray[Any] = (inverse - np.outer(gain, h.conj())) / forgetting
     error = snapshot - vectors @ y
     return vectors + np.outer(error, gain.conj()), 0.5 * (shrunk + shrunk.conj().T)
 
@@ -107,8 +107,8 @@ class SubspaceTracker:
     def __init__(self, n_sources: int, *, n_guards: int = 2, tolerance: float = 0.02, max_steps: int = 3) -> None:
         if n_sources < 1 or n_guards < 1 or not 0 < tolerance < 1 or max_steps < 1:
             raise ParamError(
-                f"SubspaceTracker: expected n_sources, n_guards, max_steps >= 1 and 0 < tolerance < 1, got {n_sources}, "
-                f"{n_guards}, {max_steps} and {tolerance}"
+                f"SubspaceTracker: expected n_sources, n_guards, max_steps >= 1 and 0 < tolerance < 1, got "
+                f"{n_sources}, {n_guards}, {max_steps} and {tolerance}"
             )
         self.n_sources, self.n_guards = n_sources, n_guards
         self.tolerance, self.max_steps = tolerance, max_steps

@@ -9,6 +9,7 @@ from blocks.subspace.model_order import (
     ModelOrder,
     criterion_values,
     eigenvalue_summary,
+    energy_order,
     model_order,
     threshold_order,
 )
@@ -83,3 +84,22 @@ def test_block(n_snapshots):
     ).x
     arrays = {"covariance": x @ x.conj().T / n_snapshots, "n_snapshots": np.array(n_snapshots)}
     assert int(ModelOrder("order")(arrays)) == 2
+
+
+def test_share_of_energy():
+    values = np.array([[1.0, 6.0, 3.0], [8.0, 1.0, 1.0]])
+    assert energy_order(values, 0.85).tolist() == [2, 2]
+    assert energy_order(values, 0.55).tolist() == [1, 1]
+    torch = pytest.importorskip("torch")
+    assert energy_order(torch.tensor(values), 0.95).tolist() == [3, 3]
+    with pytest.raises(ParamError, match="0 < share < 1, got 1"):
+        energy_order(values, 1)
+
+
+@pytest.mark.parametrize("settings", [{"criterion": "threshold", "threshold": 10.0}, {"criterion": "energy"}])
+def test_block_by_threshold_and_energy(settings):
+    x = snapshots(ArrayGeometry.ula(15, LAMBDA / 2), [0.1, 0.6], [3.0, 4.0], 20, 60, np.random.default_rng(2)).x
+    arrays = {"covariance": x @ x.conj().T / 60, "n_snapshots": np.array(60)}
+    assert int(ModelOrder("order", **settings)(arrays)) == 2
+    with pytest.raises(EstimationError, match="not finite"):
+        ModelOrder("order", **settings)({**arrays, "covariance": arrays["covariance"] * np.nan})
