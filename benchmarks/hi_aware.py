@@ -22,7 +22,7 @@ import numpy as np
 import numpy.typing as npt
 from threadpoolctl import threadpool_limits
 
-from benchmarks.hi_aware_stream import measure_stream
+from benchmarks.hi_aware_stream import draw_recovery, measure_stream
 from benchmarks.report import Report
 from blocks.bounds.impaired import impaired_crb
 from blocks.bounds.misspecified import misspecified_bound, near_field_mean
@@ -342,6 +342,8 @@ def main(arguments: Iterable[str] | None = None) -> None:
     report = Report("benchmarks.hi_aware", as_json=options.json)
     if options.stream:
         measure_stream(report, n_changes=3 if options.quick else 10)
+        if options.plots:
+            draw_recovery(options.plots)
         report.finish()
         return
     n_trials = 20 if options.quick else options.trials

@@ -11,6 +11,7 @@ from __future__ import annotations
 import queue
 import threading
 import time
+from pathlib import Path
 from typing import Any
 
 import numpy as np
@@ -18,6 +19,7 @@ from threadpoolctl import threadpool_limits
 
 from benchmarks.report import Report, median_ci95
 from blocks.hi_aware.hi_aware_block import HiAware
+from blocks.subspace.music import NearFieldMusic
 from flowgraphs.hi_aware import Device, Settings, build, source_params
 from hil.frame import Frame
 from hil.runtime.control import ControlClient
@@ -58,6 +60,54 @@ def _rate(report: Report, pilots: bool, n_frames: int) -> None:
     report.add(case, "slowest frame after the first", 1e3 * max(seconds[1:]), "ms", n=len(seconds) - 1)
     report.add(case, "first frame, everything from nothing", 1e3 * seconds[0], "ms", n=1)
     report.add(case, "position RMSE", float(np.sqrt(np.mean(np.square(errors)))), "m", n=len(errors))
+
+
+def draw_recovery(folder: Path) -> None:
+    """20 neighbours fail at frame 40 and are whole again at frame 80: fault map and position errors, ours and MUSIC
+    that knows nothing of faults on the same frames."""
+    import matplotlib
+
+    matplotlib.use("Agg")
+    import matplotlib.pyplot as plt
+
+    device = XlArrayDevice(**source_params(Device(real_time=False))["device"])
+    blocks = {"HiAware": HiAware("hi_aware", map_every=1), "MUSIC": NearFieldMusic("music", n_sources=3)}
+    errors: dict[str, list[float]] = {name: [] for name in blocks}
+    kinds, truth = [], np.zeros((3, 3))
+    for frame in device.descriptors():
+        if frame.header.stream == "iq":
+            for block in blocks.values():
+                block.feed("iq", frame)
+    for i in range(120):
+        if i == 40:
+            device.inject_fault(list(range(100, 120)), "phase")
+        if i == 80:
+            device.clear_fault(list(range(100, 120)))
+        for frame in device.step():
+            if frame.header.kind != "data":
+                continue
+            if frame.header.stream == "truth":
+                truth = frame["position_m"]
+                continue
+            for name, block in blocks.items():
+                out = dict(block.feed(next(iter(block.inputs)), frame))
+                found = len(out["estimates"]["azimuth_rad"]) == len(truth)
+                errors[name].append(_error_m(out["estimates"], truth) if found else np.nan)
+                if "faults" in out:
+                    kinds.append(out["faults"]["kind"])
+    figure, (top, bottom) = plt.subplots(2, 1, figsize=(8, 6), sharex=True)
+    top.imshow(np.array(kinds).T != 0, aspect="auto", cmap="Greys", interpolation="nearest", origin="lower")
+    top.set_ylabel("element (dark: in the fault map)")
+    for name, values in errors.items():
+        bottom.semilogy(values, ".-", label=f"{name}, median {np.nanmedian(values):.2g} m", markersize=3)
+    bottom.set_xlabel("frame")
+    bottom.set_ylabel("error of the worst target, m")
+    bottom.grid(True, which="both", alpha=0.3)
+    bottom.legend()
+    figure.tight_layout()
+    folder.mkdir(parents=True, exist_ok=True)
+    figure.savefig(folder / "hi_aware_live.png", dpi=110)
+    plt.close(figure)
 
 
 def _error_m(estimates: Frame, truth_m: Any) -> float:
