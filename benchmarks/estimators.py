@@ -249,15 +249,14 @@ def near_field(report: Report, n_rounds: int, n_frames: int) -> None:
         n_rounds,
     )
     noise = "plain NumPy, noise subspace on 241 x 85"
-    add(
-        report, case, "2D MUSIC off the grid, powers and errors with it", took["one"], noise, took["noise"], at_most=0.7
-    )
-    add(report, case, "the same", took["one"], "the products of 241 x 85", took["products"])
+    add(report, case, "2D MUSIC off the grid", took["positions"], noise, took["noise"], at_most=0.7)
+    add(report, case, "2D MUSIC off the grid", took["positions"], "the products of 241 x 85", took["products"])
+    add(report, case, "the same, with powers and errors", took["one"], noise, took["noise"])
     add(report, case, "the same, with powers, errors and likelihood fit", took["fit"], noise, took["noise"])
     add(report, case, "the same with powers, searched on 241 x 85", took["signal"], noise, took["noise"])
     rate = len(some) / took["batch"]
     value, interval = median_ci95(rate)
-    against, ratio = "one at a time", float(np.median(rate * took["one"]))
+    against, ratio = "one at a time", float(np.median(rate * took["positions"]))
     report.add(
         case, "64 at a time", value, "1/s", n=n_rounds, ci95=interval, against=against, ratio=ratio, at_least=3000
     )

@@ -162,7 +162,7 @@ def refine_from(signal: npt.NDArray[np.complexfloating[Any, Any]], grid: Fresnel
     if len(start) == 0:
         return LineEstimate(np.zeros(0), np.zeros(0), np.zeros(0), np.zeros(0, dtype=bool))
     exact = signal.astype(np.complex128, copy=False)
-    ended = descend_nulls(exact, grid.model, start, box, ("azimuth", "inverse_range"))
+    ended = descend_nulls(exact, grid.model, start, box, ("azimuth", "inverse_range"), tolerance=1e-3)
     kept: list[int] = []
     for i in np.argsort(ended.depth).tolist():
         if ended.depth[i] > FOUND_DEPTH or len(kept) == n_sources:
