@@ -176,7 +176,9 @@ def main() -> None:
         source = f'[{{"id": 1, "motion": {{"kind": "stand", "position_m": [0, {range_m}, 0]}}, "power_db": -20}}]'
         single, tracks, summary = run_case([f"device.sources={source}", "music.n_sources=1"], n_frames)
         case = f"one at broadside, {range_m:g} m"
-        report.add(case, "CRB of range", float(np.sqrt(single.range_crb_m2[0])), "m", n=1, against=f"asked for {named_m} m")
+        report.add(
+            case, "CRB of range", float(np.sqrt(single.range_crb_m2[0])), "m", n=1, against=f"asked for {named_m} m"
+        )
         _report(report, case, single, tracks, summary, target=True)
     report.finish()
 
