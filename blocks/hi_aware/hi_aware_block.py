@@ -40,6 +40,11 @@ BOUNDS = {
 }
 
 
+#: Energy of a target in the reduced data over the noise, below which it is not there: above the largest response of
+#: noise alone on a grid of some ten thousand points.
+HEARD_ENERGY = 25.0
+
+
 class PilotParams(Params, frozen=True):
     """One Zadoff-Chu sequence, repeated from tick 0 on."""
 
@@ -75,7 +80,8 @@ class HiAware(Block):
     """Locates targets with an array some of whose elements are faulty, and finds which and how.
 
     ``faults`` comes when an element fails, changes or heals (named in ``meta`` as ``appeared`` and ``healed``), and
-    every ``map_every`` frames. State lives on from frame to frame and ends with the epoch.
+    every ``map_every`` frames. State lives on from frame to frame and ends with the epoch. A pilot that is not heard
+    gives no estimate and counts in ``meta`` as ``n_silent``.
     """
 
     params: HiAwareParams
@@ -170,8 +176,8 @@ class HiAware(Block):
         return n_sources
 
     def _predicted(self, n_sources: int) -> Places | None:
-        """Where the targets are by now if they go on as they did; ``None`` where their number changed."""
-        if self._last is None or len(self._last.fit.places.azimuth_rad) != n_sources:
+        """Where the targets are if they go on as they did; ``None`` where their number changed or one was silent."""
+        if self._last is None or len(self._last.fit.places.azimuth_rad) != n_sources or not _heard(self._last).all():
             return None
         places = self._last.fit.places
         if self._before is None or len(self._before[1].azimuth_rad) != n_sources or self._seq <= self._before[0]:
@@ -192,20 +198,21 @@ class HiAware(Block):
         return {"calibration": "valid", "calibration_id": name, "meta": meta}
 
     def _estimates(self, found: Localized, data: Reduced) -> Out:
-        places, fit = found.fit.places, found.fit
-        n = len(places.azimuth_rad)
+        heard, fit = _heard(found), found.fit
+        n = int(np.count_nonzero(heard))
         covariance = np.zeros((n, 3, 3))
-        covariance[:, ::2, ::2] = fit.covariance
+        covariance[:, ::2, ::2] = fit.covariance[heard]
         arrays = {
-            "azimuth_rad": places.azimuth_rad,
+            "azimuth_rad": fit.places.azimuth_rad[heard],
             "elevation_rad": np.zeros(n),
-            "range_m": places.range_m,
+            "range_m": fit.places.range_m[heard],
             "polar_covariance": covariance,
-            "power_db": 10 * np.log10(np.sum(np.abs(fit.gains) ** 2, axis=1) / data.n_snapshots),
+            "power_db": 10 * np.log10(np.sum(np.abs(fit.gains[heard]) ** 2, axis=1) / data.n_snapshots),
         }
         if found.appeared or found.healed:
             self._calibration += 1
-        return Out(arrays, self._header_changes(n_faulty=int(np.count_nonzero(found.state.kind))))
+        n_faulty = int(np.count_nonzero(found.state.kind))
+        return Out(arrays, self._header_changes(n_faulty=n_faulty, n_silent=len(heard) - n))
 
     def _faults(self, found: Localized) -> Out | None:
         due = self._n["frames"] >= self._mapped + self.params.map_every or self._mapped < 0
@@ -221,15 +228,21 @@ class HiAware(Block):
         return Out(arrays, self._header_changes(faulty=faulty, appeared=found.appeared, healed=found.healed))
 
     def _bounds(self, found: Localized, data: Reduced, dictionary: Dictionary) -> dict[str, Any]:
-        places = found.fit.places
+        heard, places = _heard(found), found.fit.places
         intact = np.full(len(data.z), Kind.INTACT, np.int8)
         known = fit_jointly(
             data, Scene.of(dictionary), places, intact, found.state.coefficient, max_iterations=0
-        ).covariance
-        to_range = places.range_m**2
+        ).covariance[heard]
+        now, to_range = found.fit.covariance[heard], places.range_m[heard] ** 2
         return {
-            "azimuth_std_rad": np.sqrt(found.fit.covariance[:, 0, 0]),
-            "range_std_m": np.sqrt(found.fit.covariance[:, 1, 1]) * to_range,
+            "azimuth_std_rad": np.sqrt(now[:, 0, 0]),
+            "range_std_m": np.sqrt(now[:, 1, 1]) * to_range,
             "azimuth_std_known_rad": np.sqrt(known[:, 0, 0]),
             "range_std_known_m": np.sqrt(known[:, 1, 1]) * to_range,
         }
+
+
+def _heard(found: Localized) -> npt.NDArray[np.bool_]:
+    """Which targets ``[source]`` are in the data at all: a pilot may be silent."""
+    energy = len(found.state.kind) * np.sum(np.abs(found.fit.gains) ** 2, axis=1)
+    return energy > HEARD_ENERGY * found.noise_power

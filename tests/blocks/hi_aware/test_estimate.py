@@ -133,6 +133,23 @@ def test_dead_and_clustered_elements(mode):
     assert np.abs(estimate.coefficient[dead]).max() < 0.1
 
 
+def test_passive_echoes_of_a_broadcast():
+    """[HI] Eq. (35): each target returns what reaches it through the same faulty elements."""
+    rng = np.random.default_rng(11)
+    c = phase_faults(256, [9, 77, 200], rng)
+    a = c[:, None] * Scene.of(dictionary()).vectors(AZIMUTH_RAD, 1 / RANGE_M).T
+    broadcast = rng.standard_normal((256, 100)) + 1j * rng.standard_normal((256, 100))
+    reflectivity = np.array([1.0, 0.5j, -0.8]) / 256
+    echo = a @ (reflectivity[:, None] * (a.conj().T @ broadcast))
+    noise_power = np.mean(np.abs(echo) ** 2) / 10**1.5
+    y = echo + np.sqrt(noise_power / 2) * (rng.standard_normal(echo.shape) + 1j * rng.standard_normal(echo.shape))
+    estimate = estimate_with_faults(reduce_blind(y, 3), dictionary())
+    np.testing.assert_array_equal(np.flatnonzero(estimate.kind), [9, 77, 200])
+    order = np.argsort(estimate.places.azimuth_rad)[np.argsort(np.argsort(AZIMUTH_RAD))]
+    np.testing.assert_allclose(estimate.places.azimuth_rad[order], AZIMUTH_RAD, atol=1e-4)
+    np.testing.assert_allclose(estimate.places.range_m[order], RANGE_M, rtol=0.02)
+
+
 @pytest.mark.slow
 @pytest.mark.parametrize(("snr_db", "share"), [(0, 0.02), (0, 0.04), (10, 0.04), (30, 0.14)])
 @pytest.mark.parametrize("mode", ["pilots", "blind"])

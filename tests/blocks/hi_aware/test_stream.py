@@ -31,14 +31,14 @@ def descriptor():
     return descriptor_frame(header(), ARRAY, {"sim": {"pilots": PILOTS}})
 
 
-def frame(seq, coefficient, rng, *, snr_db=15.0, az=AZ, epoch=0, pilots=True):
+def frame(seq, coefficient, rng, *, snr_db=15.0, az=AZ, epoch=0, pilots=True, second=1.0):
     tick = 1000 * seq
     if pilots:
         s = np.stack([zadoff_chu(p["length"], p["root"], tick, 100) for p in PILOTS])
     else:
         s = (rng.standard_normal((2, 100)) + 1j * rng.standard_normal((2, 100))) / np.sqrt(2)
     a = steering_vector_polar(ARRAY.position_m, az, R, WAVELENGTH_M, amplitude=True).T
-    y = 0.01 * coefficient[:, None] * (a @ (np.exp([[0.3j], [2j]]) * s))
+    y = 0.01 * coefficient[:, None] * (a @ (np.array([[np.exp(0.3j)], [second * np.exp(2j)]]) * s))
     noise_power = 2e-4 / 10 ** (snr_db / 10)
     noise = np.sqrt(noise_power / 2) * (rng.standard_normal(y.shape) + 1j * rng.standard_normal(y.shape))
     return Frame.of(header(seq, epoch), iq=((y + noise).astype(np.complex64), "sensor snapshot", "FS"))
@@ -144,6 +144,19 @@ def test_a_target_that_jumps_is_found_again_and_the_map_is_kept():
     assert all(o["faults"].header.meta["faulty"] == [40] for o in outputs)
     np.testing.assert_allclose(outputs[-1]["estimates"]["azimuth_rad"], AZ + 0.3, atol=1e-3)
     assert block.stats()["searched"] == 2
+
+
+def test_a_silent_pilot_gives_no_position_and_is_found_when_it_speaks_again():
+    rng = np.random.default_rng(10)
+    c = np.ones(64, complex)
+    c[20] = -1j
+    frames = [frame(i, c, rng, second=0.0 if 3 <= i < 6 else 1.0, az=AZ - 0.2 * (i >= 6)) for i in range(9)]
+    outputs = run(HiAware("hi", map_every=1), frames)
+    assert [len(o["estimates"]["azimuth_rad"]) for o in outputs] == [2, 2, 2, 1, 1, 1, 2, 2, 2]
+    assert [o["estimates"].header.meta["n_silent"] for o in outputs] == [0, 0, 0, 1, 1, 1, 0, 0, 0]
+    assert all(o["faults"].header.meta["faulty"] == [20] for o in outputs)
+    np.testing.assert_allclose(outputs[4]["estimates"]["azimuth_rad"], AZ[:1], atol=1e-3)
+    np.testing.assert_allclose(outputs[6]["estimates"]["azimuth_rad"], AZ - 0.2, atol=1e-3)
 
 
 def test_a_new_epoch_starts_anew():
