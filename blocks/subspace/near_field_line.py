@@ -37,6 +37,11 @@ class LineEstimate(NamedTuple):
     depth: F64
     resolved: npt.NDArray[np.bool_]
 
+    @property
+    def point(self) -> F64:
+        """Azimuth, elevation 0, inverse range, ``[source, 3]``: where the next frame's descent may start."""
+        return np.stack([self.azimuth_rad, np.zeros_like(self.depth), self.inverse_range_per_m], axis=-1)
+
 
 @dataclass(frozen=True, eq=False, kw_only=True)
 class FresnelGrid:
@@ -133,24 +138,36 @@ def _fresnel_grid(
     )
 
 
-def near_field_line(signal: npt.NDArray[np.complexfloating[Any, Any]], grid: FresnelGrid) -> LineEstimate:
+def near_field_line(
+    signal: npt.NDArray[np.complexfloating[Any, Any]], grid: FresnelGrid, *, start: F64 | None = None
+) -> LineEstimate:
     """Sources in a signal subspace ``[sensor, source]``, off the grid, on the exact spherical wavefront.
 
     For uniform lines of some 64 elements and more it replaces the dictionary of
     :func:`blocks.subspace.near_field_music.near_field_music`; the memory of a dictionary is saved altogether.
+
+    Args:
+        signal: Orthonormal.
+        grid: From :func:`fresnel_grid`.
+        start: :attr:`LineEstimate.point` of the last frame. Where as many distinct deep nulls as sources are found from
+            there, they explain the whole subspace and the grid is not searched; otherwise it is.
     """
     n, n_sources = signal.shape
     if n != grid.chirp.shape[1] or not 1 <= n_sources < n:
         raise ParamError(f"near_field_line: subspace {list(signal.shape)}, grid of {grid.chirp.shape[1]} sensors")
+    if start is not None and len(start) == n_sources:
+        found = refine_from(signal, grid, start)
+        if len(found.depth) == n_sources and found.resolved.all():
+            return found
     projection = fresnel_projection(signal.astype(np.complex64, copy=False), grid.chirp, len(grid.sine))
     if not np.isfinite(projection[0, 0]):
         raise EstimationError("near_field_line: the signal subspace is not finite")
-    start = local_maxima(np.where(grid.searched, projection, 0), floor=CANDIDATE_PROJECTION)
-    u, c = grid.sine[start % len(grid.sine)], grid.curvature_per_m[start // len(grid.sine)]
+    peak = local_maxima(np.where(grid.searched, projection, 0), floor=CANDIDATE_PROJECTION)
+    u, c = grid.sine[peak % len(grid.sine)], grid.curvature_per_m[peak // len(grid.sine)]
     k = np.minimum(c / np.maximum(1 - u * u, 1e-9), 1 / grid.range_min_m)
     point = np.stack([np.arcsin(u), np.zeros(len(u)), k], axis=-1)
     found = refine_from(signal, grid, point[:n_sources])
-    if len(start) > n_sources and not (len(found.depth) == n_sources and found.resolved.all()):
+    if len(peak) > n_sources and not (len(found.depth) == n_sources and found.resolved.all()):
         # a side lobe of a strong source may be higher on the grid than a source that lies between its points
         found = refine_from(signal, grid, point[: n_sources + 2])
     return found
