@@ -2,7 +2,8 @@
 
 Beside the slots an edge has one control file that both sides map::
 
-    u64 magic, head, taken, done, consumer_waits, producer_waits, abandoned, -   8 words
+    u64 words, those that one side writes often in a cache line of their own:
+        magic; head; taken, done, abandoned; consumer_waits; producer_waits
     entries, each ENTRY bytes; after the last one the newest descriptor
         u64 slot, header bytes, header number; seq, sample_start, time_ns, host_time_ns; header
 
@@ -37,8 +38,8 @@ from hil.runtime.shm_pool import SHM_DIRECTORY, ShmPool, Slot, SlotReader, creat
 from hil.wire import decode_header, encode_header
 
 MAGIC = 0x0131_4C49_48
-_MAGIC, _HEAD, _TAKEN, _DONE, _CONSUMER_WAITS, _PRODUCER_WAITS, _ABANDONED = range(7)
-_WORDS = 8
+_MAGIC, _HEAD, _TAKEN, _DONE, _ABANDONED, _CONSUMER_WAITS, _PRODUCER_WAITS = 0, 8, 16, 17, 18, 24, 32
+_WORDS = 40
 ENTRIES = 32
 ENTRY = 64 * 1024
 _SIZE = 4096 + (ENTRIES + 1) * ENTRY
@@ -358,12 +359,16 @@ class ShmReceiver:
             while words[_HEAD] <= taken and now < end:
                 now = time.perf_counter_ns()
             self._spins = now < end
+            if self._spins:
+                return True
         self._asleep_since_ns = now
         words[_CONSUMER_WAITS] = 1
         return words[_HEAD] > words[_TAKEN]
 
     def disarm(self) -> None:
         """Awake again."""
+        if not self._words[_CONSUMER_WAITS] and self._spins:
+            return  # it did not sleep
         self._words[_CONSUMER_WAITS] = 0
         self._bell.clear()
         if self._words[_HEAD] > self._words[_TAKEN] and time.perf_counter_ns() - self._asleep_since_ns < SPIN_NS:
