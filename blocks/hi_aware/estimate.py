@@ -16,6 +16,8 @@ from hil.errors import EstimationError
 MAX_ROUNDS = 8
 #: Above this share of faulty elements there is no majority to hold on to.
 MAX_FAULTY_SHARE = 0.5
+#: Share of the power that sources may leave unexplained in the median row: phase errors of 0.3 rad in all elements.
+MAX_UNEXPLAINED = 0.1
 
 
 class HiAwareEstimate(NamedTuple):
@@ -56,7 +58,8 @@ def estimate_with_faults(data: Reduced, dictionary: Dictionary, start: Places | 
         start: Places to start from instead of the search.
 
     Raises:
-        EstimationError: Sources not found or on one spot, or more than half of the elements faulty.
+        EstimationError: Sources not found or on one spot, more than half of the elements faulty, or data that so many
+            sources do not explain.
     """
     scene = Scene.of(dictionary)
     n = len(data.z)
@@ -78,8 +81,23 @@ def estimate_with_faults(data: Reduced, dictionary: Dictionary, start: Places | 
             break
         fit, seen = fit_jointly(data, scene, fit.places, kind, ones), kind
     assert test is not None
+    check_explained(data, noise_power)
     information = np.sum(np.abs(fit.model) ** 2, axis=1) / max(noise_power, 1e-300)
     return HiAwareEstimate(fit.places, fit, kind, fit.coefficient, test.log_odds, information, noise_power)
+
+
+def check_explained(data: Reduced, noise_power: float) -> None:
+    """Refuse a fit that leaves much more than noise in most elements.
+
+    Raises:
+        EstimationError: Says how much.
+    """
+    share = (noise_power - data.noise_power) / float(np.mean(np.abs(data.z) ** 2))
+    if share > MAX_UNEXPLAINED:
+        raise EstimationError(
+            f"{data.n_sources} sources in the searched ranges leave {100 * share:.0f} % of the power unexplained; more "
+            "sources than asked, one nearer than is searched (range_min_m), or an array that is not calibrated"
+        )
 
 
 def _robust_fit(data: Reduced, scene: Scene, places: Places) -> JointFit:

@@ -201,7 +201,7 @@ class HiAware(Block):
         heard, fit = _heard(found), found.fit
         n = int(np.count_nonzero(heard))
         covariance = np.zeros((n, 3, 3))
-        covariance[:, ::2, ::2] = fit.covariance[heard]
+        covariance[:, ::2, ::2] = found.excess * fit.covariance[heard]  # what the model errs by spreads estimates too
         arrays = {
             "azimuth_rad": fit.places.azimuth_rad[heard],
             "elevation_rad": np.zeros(n),

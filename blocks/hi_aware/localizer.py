@@ -5,7 +5,7 @@ from typing import NamedTuple
 import numpy as np
 
 from blocks.hi_aware.calibration_state import Bool, CalibrationState, changed_elements, update
-from blocks.hi_aware.estimate import MAX_FAULTY_SHARE, estimate_with_faults
+from blocks.hi_aware.estimate import MAX_FAULTY_SHARE, check_explained, estimate_with_faults
 from blocks.hi_aware.fault_test import row_noise_power
 from blocks.hi_aware.joint_fit import JointFit, Kind, fit_jointly
 from blocks.hi_aware.reduce import Reduced
@@ -84,6 +84,7 @@ def localize(
                 f"localize: {np.count_nonzero(changed)} of {n} elements changed at once; reset the calibration state"
             )
     cross, power, noise_power = _evidence(data, fit)
+    check_explained(data, noise_power)
     new = update(state, cross, power, changed, drift_rad)
     was, now = state.kind != Kind.INTACT, new.kind != Kind.INTACT
     appeared = np.flatnonzero(now & (~was | changed)).tolist()

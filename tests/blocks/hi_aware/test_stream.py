@@ -31,13 +31,13 @@ def descriptor():
     return descriptor_frame(header(), ARRAY, {"sim": {"pilots": PILOTS}})
 
 
-def frame(seq, coefficient, rng, *, snr_db=15.0, az=AZ, epoch=0, pilots=True, second=1.0):
+def frame(seq, coefficient, rng, *, snr_db=15.0, az=AZ, epoch=0, pilots=True, second=1.0, range_m=R):
     tick = 1000 * seq
     if pilots:
         s = np.stack([zadoff_chu(p["length"], p["root"], tick, 100) for p in PILOTS])
     else:
         s = (rng.standard_normal((2, 100)) + 1j * rng.standard_normal((2, 100))) / np.sqrt(2)
-    a = steering_vector_polar(ARRAY.position_m, az, R, WAVELENGTH_M, amplitude=True).T
+    a = steering_vector_polar(ARRAY.position_m, az, range_m, WAVELENGTH_M, amplitude=True).T
     y = 0.01 * coefficient[:, None] * (a @ (np.array([[np.exp(0.3j)], [second * np.exp(2j)]]) * s))
     noise_power = 2e-4 / 10 ** (snr_db / 10)
     noise = np.sqrt(noise_power / 2) * (rng.standard_normal(y.shape) + 1j * rng.standard_normal(y.shape))
@@ -204,6 +204,23 @@ def test_refuses_with_the_reason(params, change, match):
     block.feed("iq", descriptor())
     with pytest.raises(EstimationError, match=match):
         block.feed("iq", change(frame(0, np.ones(64), np.random.default_rng(9))))
+
+
+@pytest.mark.parametrize("mode", ["pilots", "blind"])
+@pytest.mark.parametrize("near_m", [0.2, 0.3, 0.4])
+def test_a_target_nearer_than_searched_is_an_error_and_not_a_number(mode, near_m):
+    """The Fresnel distance of this array is 0.50 m."""
+    block = HiAware("hi", mode=mode, n_sources=2 if mode == "blind" else 0)
+    near = frame(0, np.ones(64), np.random.default_rng(12), range_m=np.array([near_m, 3.0]))
+    with pytest.raises(EstimationError, match=r"unexplained|do not fit|sources show"):
+        run(block, [near])
+
+
+def test_more_targets_than_asked_is_an_error_and_not_a_number():
+    rng = np.random.default_rng(13)
+    both = frame(0, np.ones(64), rng, pilots=False)
+    with pytest.raises(EstimationError, match=r"unexplained|do not fit"):
+        run(HiAware("hi", mode="blind", n_sources=1), [both])
 
 
 def test_pilots_are_checked():
