@@ -37,7 +37,8 @@ from hil.runtime.queue import MAX_WINDOW, Item, Policy, SendQueue, loss_of
 from hil.runtime.shm_pool import SHM_DIRECTORY, ShmPool, Slot, SlotReader, create_shared
 from hil.wire import decode_header, encode_header
 
-MAGIC = 0x0131_4C49_48
+#: ``HIL`` and the version of this layout.
+MAGIC = 0x0231_4C49_48
 _MAGIC, _HEAD, _TAKEN, _DONE, _ABANDONED, _CONSUMER_WAITS, _PRODUCER_WAITS = 0, 8, 16, 17, 18, 24, 32
 _WORDS = 40
 ENTRIES = 32
@@ -92,6 +93,10 @@ class _Control:
             self.memory = create_shared(path, _SIZE)
         self.view = memoryview(self.memory)
         self.words = self.view[: _WORDS * 8].cast("Q")
+        if self.words[_MAGIC] not in (0, MAGIC):
+            raise WireError(
+                f"{path} is of another version ({self.words[_MAGIC]:x}, not {MAGIC:x}): start both sides anew"
+            )
         self.words[_MAGIC] = MAGIC
 
     def close(self) -> None:
