@@ -34,6 +34,7 @@ from tests.blocks.switched_array.simulate import CHANNEL_MAP, RADIUS_M, packet
 from tests.jig import across_the_wire, check_block
 
 LINE = ArrayGeometry.ula(8, 0.03)
+PLANE = ArrayGeometry.ura(3, 3, 0.03)
 CIRCLE = ArrayGeometry.uca(8, RADIUS_M, channel_map=CHANNEL_MAP)
 BEACONS = ((1, 9.0, 9.0), (2, 0.0, 0.0), (4, 0.0, 9.0))
 Feed = list[tuple[str, Frame]]
@@ -47,17 +48,17 @@ def every_block() -> Iterator[type[Block]]:
                 yield cls
 
 
-def samples(n_frames: int = 6, n_snapshots: int = 20) -> Feed:
-    """Two sources near a line of eight, by loops; every third frame is twice as long."""
+def samples(n_frames: int = 6, n_snapshots: int = 20, array: ArrayGeometry = LINE) -> Feed:
+    """Two sources near a line of eight, or another array, by loops; every third frame is twice as long."""
     rng = np.random.default_rng(11)
-    out: Feed = [("iq", descriptor_frame(Header("dev.iq", 0, frequency_hz=5e9), LINE))]
+    out: Feed = [("iq", descriptor_frame(Header("dev.iq", 0, frequency_hz=5e9), array))]
     start = 0
     for seq in range(n_frames):
         n = n_snapshots * (2 if seq % 3 == 2 else 1)
-        x = 0.1 * (rng.standard_normal((8, n)) + 1j * rng.standard_normal((8, n)))
+        x = 0.1 * (rng.standard_normal((array.n_elements, n)) + 1j * rng.standard_normal((array.n_elements, n)))
         for px, py in ((0.4, 1.1), (-0.5, 1.3)):
             waveform = rng.standard_normal(n) + 1j * rng.standard_normal(n)
-            for m, position in enumerate(LINE.position_m):
+            for m, position in enumerate(array.position_m):
                 distance = math.dist(position, (px, py, 0.0)) - math.hypot(px, py)
                 x[m] += waveform * np.exp(-2j * np.pi * distance * 5e9 / 299792458.0)
         header = Header(
@@ -140,6 +141,7 @@ CASES: dict[str, tuple[Callable[[], Feed], Callable[[Path], dict[str, Any]]]] = 
     "ModelOrder": (covariances, lambda _: {}),
     "NearFieldMusic": (samples, lambda _: {"n_sources": 0, "spectrum_every": 2}),
     "NearFieldMusicFromCovariance": (covariances, lambda _: {"n_sources": 2}),
+    "PlanarMusic": (lambda: samples(array=PLANE), lambda _: {"n_sources": 2}),
     "PolarToCartesian": (estimates, lambda _: {}),
     "Resection": (groups, lambda _: {"beacons": [{"id": i, "x_m": x, "y_m": y} for i, x, y in BEACONS]}),
     "SampleCovariance": (samples, lambda _: {"n_snapshots": 32}),
