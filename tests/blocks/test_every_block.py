@@ -138,6 +138,7 @@ CASES: dict[str, tuple[Callable[[], Feed], Callable[[Path], dict[str, Any]]]] = 
     "FarFieldMusicFromCovariance": (covariances, lambda _: {"n_sources": 2}),
     "ForwardBackward": (covariances, lambda _: {}),
     "GroupBearings": (bearings, lambda _: {"every": 9, "min_packets": 1}),
+    "HiAware": (lambda: samples(n_snapshots=40), lambda _: {"mode": "blind", "n_sources": 2}),
     "ModelOrder": (covariances, lambda _: {}),
     "NearFieldMusic": (samples, lambda _: {"n_sources": 0, "spectrum_every": 2}),
     "NearFieldMusicFromCovariance": (covariances, lambda _: {"n_sources": 2}),
