@@ -236,7 +236,7 @@ def report_targets(report: Report, n_trials: int) -> None:
     The bound is met up to what the draws happen to be; the informed likelihood has the same draws, so that the ratio to
     it tells what not knowing the faults costs, with a far smaller interval.
     """
-    points = [Point(snr_db=v, p_fault=p) for p in (0.02, 0.04) for v in (0.0, 10.0, 20.0, 30.0)]
+    points = [Point(snr_db=v, p_fault=p) for p in (0.02, 0.04) for v in (0.0, 10.0, 15.0, 20.0, 30.0)]
     for point in (*points, Point(snr_db=30.0, p_fault=0.14)):
         result = run_point(point, n_trials, published=False)
         for quantity, table in (("angle", result.azimuth2), ("range", result.range2)):
