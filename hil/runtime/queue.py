@@ -18,7 +18,7 @@ Policy = Literal["block", "drop_oldest", "drop_newest", "fail"]
 POLICIES: tuple[Policy, ...] = ("block", "drop_oldest", "drop_newest", "fail")
 
 #: The most frames that are handed to the transport before the consumer has finished with the first of them.
-MAX_WINDOW = 12
+MAX_WINDOW = 16
 #: ... where the policy is ``drop_oldest`` or ``drop_newest``; and at most half of the capacity.
 DROP_WINDOW = 4
 
@@ -84,6 +84,15 @@ class SendQueue(Generic[T]):
     @property
     def empty(self) -> bool:
         return not self.waiting and not self.in_flight
+
+    @property
+    def untold(self) -> int:
+        """Frames that nobody could tell of if this process died now: those that wait, and losses that they tell."""
+        return self._lost_before_next.frames + sum(loss_of(i.header).frames for i in self.waiting if i.is_data)
+
+    def inherit(self, n_frames: int) -> None:
+        """So many frames of a producer before this one were lost with it."""
+        self._lost_before_next = self._lost_before_next.plus(Loss(frames=n_frames))
 
     def has_room(self) -> bool:
         return self._n_data_waiting + self._n_data_in_flight < self.capacity

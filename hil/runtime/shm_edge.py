@@ -3,7 +3,7 @@
 Beside the slots an edge has one control file that both sides map::
 
     u64 words, those that one side writes often in a cache line of their own:
-        magic; head; taken, done, abandoned; consumer_waits; producer_waits
+        magic; head, untold; taken, done, abandoned; consumer_waits; producer_waits
     entries, each ENTRY bytes; after the last one the newest descriptor
         u64 slot, header bytes, header number; seq, sample_start, time_ns, host_time_ns; header
 
@@ -17,8 +17,9 @@ its word, and the other then writes one byte. A busy edge makes no system call a
 looked at the same instant costs one :data:`NAP_S`. To be woken takes longer than to copy a frame, so a consumer that
 was woken at once last time looks for a moment before it sleeps again.
 
-The file outlives either side: a worker that is restarted goes on where the one before died. The frame that it had
-begun is lost, and reported in the header of the next.
+The file outlives either side: a worker that is restarted goes on where the one before died. The frame that a consumer
+had begun is lost, and reported in the header of the next. What a producer had published is not; what still waited in
+its memory for a place in the ring is counted in ``untold``, and reported by the producer that takes its place.
 """
 
 from __future__ import annotations
@@ -38,10 +39,10 @@ from hil.runtime.shm_pool import SHM_DIRECTORY, ShmPool, Slot, SlotReader, creat
 from hil.wire import decode_header, encode_header
 
 #: ``HIL`` and the version of this layout.
-MAGIC = 0x0231_4C49_48
-_MAGIC, _HEAD, _TAKEN, _DONE, _ABANDONED, _CONSUMER_WAITS, _PRODUCER_WAITS = 0, 8, 16, 17, 18, 24, 32
+MAGIC = 0x0331_4C49_48
+_MAGIC, _HEAD, _UNTOLD, _TAKEN, _DONE, _ABANDONED, _CONSUMER_WAITS, _PRODUCER_WAITS = 0, 8, 9, 16, 17, 18, 24, 32
 _WORDS = 40
-ENTRIES = 32
+ENTRIES = 48
 ENTRY = 64 * 1024
 _SIZE = 4096 + (ENTRIES + 1) * ENTRY
 #: Slot, header bytes, header number; seq, sample_start, time_ns, host_time_ns (0 where the header has none).
@@ -211,6 +212,7 @@ class ShmSender:
         self._credit = Bell(directory / f"{name}.credit")
         self._base = self._words[_HEAD]  # what a producer before this one published is not ours to count
         self._acknowledged = 0
+        self.queue.inherit(self._words[_UNTOLD])
 
     @property
     def queues(self) -> list[SendQueue[Slot]]:
@@ -245,6 +247,7 @@ class ShmSender:
                 return False
             if queue.policy == "drop_newest":  # not worth a copy
                 queue.offer(Item(header, _NO_SLOT))
+                self._words[_UNTOLD] = queue.untold
                 return True
         slot = self._pool.put(frame)
         for item in queue.offer(Item(header, slot)) or ():
@@ -287,14 +290,16 @@ class ShmSender:
     def _publish(self) -> None:
         words = self._words
         first = head = words[_HEAD]
-        if head - words[_DONE] > ENTRIES - MAX_WINDOW:
-            return  # entries of producers before this one are still there
-        while (item := self.queue.next_sendable()) is not None:
+        # Otherwise entries of producers before this one are still there.
+        room = head - words[_DONE] <= ENTRIES - MAX_WINDOW
+        while room and (item := self.queue.next_sendable()) is not None:
             self._headers.write(head % ENTRIES, item.payload.number, item.header)
             if item.header.kind == "descriptor":
                 self._headers.write(_DESCRIPTOR, item.payload.number, item.header)
             head += 1
             words[_HEAD] = head
+        if self.queue.waiting or words[_UNTOLD]:
+            words[_UNTOLD] = self.queue.untold
         if head > first and words[_CONSUMER_WAITS]:
             words[_CONSUMER_WAITS] = 0
             self._bell.ring()

@@ -18,11 +18,12 @@ from hypothesis import strategies as st
 
 from hil.errors import EdgeOverflow, RunError, WireError
 from hil.frame import NO_LOSS, Frame, Header, Loss
-from hil.runtime import tcp
+from hil.runtime import frame_server
+from hil.runtime.frame_client import FrameClient
+from hil.runtime.frame_server import FrameServer
 from hil.runtime.queue import Item, SendQueue
 from hil.runtime.shm_edge import ShmReceiver, ShmSender, supported
 from hil.runtime.shm_pool import SHM_DIRECTORY, ShmPool, SlotReader
-from hil.runtime.tcp import FrameClient, FrameServer
 
 KINDS = [pytest.param("shm", marks=pytest.mark.skipif(not supported(), reason="no shared memory here")), "tcp", "ipc"]
 needs_shm = pytest.mark.skipif(not supported(), reason="no shared memory here")
@@ -249,6 +250,23 @@ def test_what_a_producer_published_outlives_it(link, tmp_path, monkeypatch):
 
 
 @needs_shm
+@pytest.mark.parametrize("policy", ["block", "drop_oldest", "drop_newest"])
+def test_what_a_producer_took_with_it_is_told(policy, link, tmp_path, monkeypatch):
+    edge = link("shm", capacity=20, policy=policy)
+    for k in range(25):
+        edge.sender.offer(frame(k))
+    n = 20 if policy == "block" else 25
+    edge.sender.close()  # nothing more is published
+    monkeypatch.setattr("hil.runtime.shm_pool.os.getpid", lambda: 77)
+    edge.pool = ShmPool(f"{edge.name}.pool")
+    edge.sender = ShmSender(edge.name, tmp_path, edge.pool, capacity=20, policy=policy, label="edge")
+    edge.sender.offer(frame(n))
+    published = 4 if policy != "block" else 16
+    told = edge.all_of(published + 1)
+    assert told == [*((k, 0) for k in range(published)), (n, n - published)]
+
+
+@needs_shm
 def test_many_producers_that_die_do_not_stop_the_edge(link, tmp_path, monkeypatch):
     edge = link("shm", capacity=12)
     seq = itertools.count()
@@ -404,7 +422,7 @@ def test_a_busy_producer_hears_a_new_consumer(link):
 
 
 def test_consumers_that_went_without_a_word_are_forgotten(monkeypatch):
-    monkeypatch.setattr(tcp, "PROBE_INTERVAL_S", 0.05)
+    monkeypatch.setattr(frame_server, "PROBE_INTERVAL_S", 0.05)
     context = zmq.Context()
     server = FrameServer(capacity=2, policy="drop_oldest", context=context)
     stays = FrameClient(server.endpoint, context=context)
