@@ -21,7 +21,7 @@ import numpy as np
 
 from benchmarks.report import Report, median_ci95
 from hil.runtime.control import ControlClient
-from hil.runtime.tcp import FrameClient
+from hil.runtime.frame_client import FrameClient
 from hil.wavefront import wavelength_m
 from sim_device.device import XlArrayDevice
 

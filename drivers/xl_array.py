@@ -18,7 +18,7 @@ from hil.errors import ControlError, DriverTimeout
 from hil.frame import NO_LOSS, Frame, Header, Loss
 from hil.params import Params, Seconds
 from hil.runtime.control import ControlClient
-from hil.runtime.tcp import FrameClient
+from hil.runtime.frame_client import FrameClient
 from hil.source import Reading
 from hil.streams import IQ, TRUTH, port_of
 

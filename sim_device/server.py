@@ -22,7 +22,7 @@ from hil.errors import ControlError, EdgeOverflow
 from hil.frame import Frame
 from hil.params import params_to_plain
 from hil.runtime.control import ControlServer, call_verb, describe
-from hil.runtime.tcp import FrameServer
+from hil.runtime.frame_server import FrameServer
 from sim_device.device import XlArrayDevice
 from sim_device.paths import get_path, with_path
 

@@ -14,10 +14,11 @@ from benchmarks.transport.payload import C64, N_SENSORS, FrameMaker
 from benchmarks.transport.plain_ring import U8, PlainRing
 from hil.frame import Frame
 from hil.runtime.edge import Receiver, Sender
+from hil.runtime.frame_client import FrameClient
+from hil.runtime.frame_server import FrameServer
 from hil.runtime.memory import keep_freed_memory
 from hil.runtime.shm_edge import ShmReceiver, ShmSender
 from hil.runtime.shm_pool import ShmPool
-from hil.runtime.tcp import FrameClient, FrameServer
 
 CAPACITY = 16
 _NAP_MS = 20

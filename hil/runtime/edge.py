@@ -10,10 +10,11 @@ import zmq
 
 from hil.frame import Frame
 from hil.graph import EdgeKind
+from hil.runtime.frame_client import FrameClient
+from hil.runtime.frame_server import FrameServer
 from hil.runtime.queue import Policy, SendQueue
 from hil.runtime.shm_edge import ShmReceiver, ShmSender, supported
 from hil.runtime.shm_pool import ShmPool
-from hil.runtime.tcp import FrameClient, FrameServer
 
 
 class Sender(Protocol):

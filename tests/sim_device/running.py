@@ -6,7 +6,7 @@ from contextlib import ExitStack, contextmanager
 
 from hil.frame import Frame
 from hil.runtime.control import ControlClient
-from hil.runtime.tcp import FrameClient
+from hil.runtime.frame_client import FrameClient
 from sim_device.server import DeviceServer
 
 

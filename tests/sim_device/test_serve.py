@@ -11,7 +11,7 @@ import pytest
 
 from hil.errors import ControlError, RunError
 from hil.frame import NO_LOSS
-from hil.runtime.tcp import FrameClient
+from hil.runtime.frame_client import FrameClient
 from sim_device.device import XlArrayDevice
 from sim_device.server import DeviceServer
 from tests.sim_device.running import frames_until_end, next_data, running
