@@ -104,7 +104,7 @@ class Agent:
                 if isinstance(node, Source) and seq is not None:
                     node.resume(seq)
             worker.open()
-            self.say("running")
+            self.say("running", stats=worker.stats())
             inherited = [o.sender for outs in outgoing.values() for o in outs if isinstance(o.sender, ShmSender)]
             while not worker.finished:
                 worker.step(0.02)

@@ -365,6 +365,7 @@ class Workers:
                     self._go(process)
             case "running":
                 process.phase, process.was_running = "running", True
+                process.stats = message["stats"]
                 if self._paused:
                     self._say(process, "pause", paused=True)
                 if self._stopping:
