@@ -103,12 +103,12 @@ class FrameServer:
         shared memory, which is not the caller's to keep, are copied.
         """
         header = frame.header
-        if header.kind == "descriptor":
-            self._descriptors[header.stream] = frame
         if time.monotonic() - self._polled > POLL_INTERVAL_S or any(
             len(c.queue.in_flight) >= c.queue.window for c in self._clients.values()
         ):
             self.poll()  # credit may have come, or a client
+        if header.kind == "descriptor":
+            self._descriptors[header.stream] = frame  # not before: a client that has just come would get it twice
         queues = [c.queue for c in self._clients.values() if c.wants(header.stream)]
         if self._orphan is not None:
             queues.append(self._orphan)

@@ -421,6 +421,24 @@ def test_a_busy_producer_hears_a_new_consumer(link):
         context.destroy(linger=0)
 
 
+def test_a_descriptor_offered_while_a_consumer_comes_is_sent_once(monkeypatch):
+    monkeypatch.setattr(frame_server, "POLL_INTERVAL_S", 0.0)
+    context = zmq.Context()
+    server = FrameServer(exclusive=True, context=context)
+    client = FrameClient(server.endpoint, context=context)
+    try:
+        until(lambda: server.socket.poll(10))  # its hello waits
+        server.offer(Frame(Header(stream="src.iq", seq=0, kind="descriptor", meta={"array": {}})))
+        server.offer(frame(0))
+        came = []
+        until(lambda: server.poll(0.01) or came.append(client.receive(0.01)) or server.drained)
+        assert [got.header.kind for got in came if got is not None] == ["descriptor", "data"]
+    finally:
+        client.close()
+        server.close()
+        context.destroy(linger=0)
+
+
 def test_consumers_that_went_without_a_word_are_forgotten(monkeypatch):
     monkeypatch.setattr(frame_server, "PROBE_INTERVAL_S", 0.05)
     context = zmq.Context()
