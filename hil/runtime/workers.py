@@ -267,10 +267,10 @@ class Workers:
         process.phase, process.starts_at = "waiting", now + wait_s
 
     def _can_restart(self, process: WorkerProcess) -> bool:
+        if process.report is None:  # killed: perhaps so soon that it could not say that it runs
+            return process.was_running or process.phase == "bound"
         if not process.was_running:
             return False
-        if process.report is None:
-            return True
         nodes = [self._graph.nodes[n] for n in process.plan.nodes]
         finite = any(n.finite for n in nodes if isinstance(n, Source))
         return process.report["error_kind"] in ("DriverError", "DriverTimeout") and not finite
