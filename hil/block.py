@@ -7,7 +7,6 @@ Nothing here knows processes or sockets.
 
 from __future__ import annotations
 
-import logging
 from collections import deque
 from collections.abc import Mapping
 from typing import Any, ClassVar, Literal, NamedTuple
@@ -20,8 +19,6 @@ from hil.errors import PortError
 from hil.frame import NO_LOSS, AnyArray, ArraySpec, Frame, Header, Loss
 from hil.params import Params, convert_params, params_to_plain, params_type
 from hil.port import Port
-
-log = logging.getLogger(__name__)
 
 #: How many frames an input holds while it waits for its partners.
 JOIN_DEPTH = 64
@@ -134,7 +131,7 @@ class Block(Node):
                 assert isinstance(frame, Frame)
                 out += self.feed(port_name, frame)
             return out
-        self._set_up()
+        self.set_up()
         arguments = []
         for (name, port), x in zip(self.inputs.items(), inputs, strict=True):
             arrays: Any = x
@@ -154,7 +151,7 @@ class Block(Node):
         if frame.header.lost != NO_LOSS:
             self._lost = self._lost.plus(frame.header.lost)
         if kind == "data":
-            self._set_up()
+            self.set_up()
             if self.inputs[port].latest:
                 self._latest[port] = frame.copy()
                 return []
@@ -171,7 +168,7 @@ class Block(Node):
 
     def finish(self) -> list[tuple[str, Frame]]:
         """All inputs have ended: return what :meth:`flush` gives."""
-        self._set_up()
+        self.set_up()
         return self._emit(self.flush())
 
     @property
@@ -187,7 +184,8 @@ class Block(Node):
 
     # -- inside ----------------------------------------------------------------------------------------------------
 
-    def _set_up(self) -> None:
+    def set_up(self) -> None:
+        """Call :meth:`setup` unless it was; a runtime does before the first frame."""
         if not self._ready:
             self.setup()
             self._ready = True

@@ -97,7 +97,7 @@ class Recorder(Block):
         self._flusher.start()
 
     def feed(self, port: str, frame: Frame) -> list[tuple[str, Frame]]:
-        self._set_up()
+        self.set_up()
         self._n_came += 1
         self.n_lost_before += frame.header.lost.frames
         self.header = frame.header

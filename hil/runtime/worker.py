@@ -120,8 +120,7 @@ class Worker:
     def setup(self) -> None:
         """Let each block allocate."""
         for block in self._blocks.values():
-            self._guard(block, None, block.setup)
-            block._ready = True
+            self._guard(block, None, block.set_up)
             self._tick()
 
     def open(self) -> None:
