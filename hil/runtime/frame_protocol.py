@@ -32,7 +32,7 @@ HELLO_INTERVAL_S = 0.25
 ANSWER_TIMEOUT_S = 2.0
 #: A server that is kept busy sending looks so often who else wants frames.
 POLL_INTERVAL_S = 0.02
-#: A server for whose clients frames wait looks so often whether they are still there.
+#: A server whose clients have not finished with all frames looks so often whether they are still there.
 PROBE_INTERVAL_S = 1.0
 #: Counts and instances travel as these.
 COUNT = struct.Struct("<Q")

@@ -285,10 +285,10 @@ class FrameServer:
         return True
 
     def _probe(self) -> None:
-        """Find out whether those for whom frames wait are still there."""
+        """Find out whether those who have not finished with all that was queued are still there."""
         self._probed = time.monotonic()
         for client in list(self._clients.values()):
-            if client.queue.waiting:
+            if not client.queue.empty:
                 self._welcome(client)
 
     def _forget(self, client: _Client) -> None:
