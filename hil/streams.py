@@ -10,6 +10,18 @@ from hil.port import Field, Port, field
 
 #: Samples of an array, full scale 1.
 IQ = {"iq": field("complex64", "sensor snapshot", "FS")}
+#: Samples as the converter gave them: counts, in-phase and quadrature. Devices order the axes as they like and say so
+#: in the header; the descriptor's ``raw`` has ``full_scale`` (counts of full scale 1) and, where it is not 0, the
+#: ``offset`` to subtract before. The block ToComplex makes IQ of it.
+RAW_IQ = {"iq": field("int16", "sensor snapshot component", "count")}
+RAW_IQ_INTERLEAVED = {"iq": field("int16", "snapshot sensor component", "count")}
+RAW_IQ_BYTES = {"iq": field("uint8", "sensor snapshot component", "count")}
+#: Channel frequency response of one terminal at the array; frequencies are offsets from the header's ``frequency_hz``.
+CFR = {
+    "cfr": field("complex64", "sensor subcarrier"),
+    "subcarrier_hz": field("float64", "subcarrier", "Hz"),
+    "rnti": field("int64", ""),
+}
 #: Phases of one receiver that is switched over the elements of an array, one slot each, and who sent them.
 SWITCHED = {
     "phase_rad": field("float64", "slot sample", "rad"),

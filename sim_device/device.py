@@ -13,6 +13,7 @@ import numpy as np
 import numpy.typing as npt
 from msgspec import Meta
 
+from hil.array_params import Point
 from hil.block import Node
 from hil.descriptor import descriptor_frame
 from hil.errors import ControlError
@@ -21,9 +22,9 @@ from hil.params import Count, Hz, Index, convert_params, params_to_plain
 from hil.streams import IQ, TRUTH, port_of
 from sim_device.draws import Draw, generator
 from sim_device.impairments import FaultKind, fault_response, injected_factor, mismatch_response
-from sim_device.params import XlArrayParams, build_array
+from sim_device.params import XlArrayParams
 from sim_device.sampler import Sampler, State
-from sim_device.scene import Level, Point, Source, Stand, Straight, Velocity
+from sim_device.scene import Level, Source, Stand, Straight, Velocity
 from sim_device.waveforms import Pilot
 
 C64 = npt.NDArray[np.complex64]
@@ -78,7 +79,7 @@ class XlArrayDevice(Node):
     def __init__(self, name: str | None = None, /, **params: Any) -> None:
         super().__init__(name or "xl-array", **params)
         p = self.params
-        self.array = build_array(p)
+        self.array = p.build_array()
         self._mismatch = mismatch_response(p.mismatch, self.array.n_elements, p.seed)
         self._fault = fault_response(p.faults, self.array.position_m, p.seed)
         self.tick = self.seq = self.epoch = 0
@@ -98,6 +99,11 @@ class XlArrayDevice(Node):
     def time_ns(self, tick: int) -> int:
         """Device time of ``tick``, integer nanoseconds since tick 0."""
         return self._sampler.state_at(tick).time_ns_at(tick)
+
+    @property
+    def state(self) -> State:
+        """The newest state: what holds from its tick on."""
+        return self._sampler.state
 
     def samples(self, tick_start: int, n: int) -> C64:
         """What the channels receive at ticks ``tick_start .. tick_start + n - 1``, ``[sensor, n]``.

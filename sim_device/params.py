@@ -2,59 +2,15 @@
 
 from __future__ import annotations
 
-from typing import Annotated, TypeAlias
+from typing import Annotated
 
 from msgspec import Meta
 
 from hil.array import ArrayGeometry
-from hil.params import Count, Hz, Index, Params, Seed
-from hil.wavefront import wavelength_m
+from hil.array_params import MAX_ELEMENTS, Array, Ula, build_array
+from hil.params import Count, Hz, Params, Seed
 from sim_device.impairments import Faults, Mismatch
-from sim_device.scene import Level, Point, Source
-
-#: The description of so many elements still fits into the header of a frame.
-MAX_ELEMENTS = 4096
-
-Length = Annotated[float, Meta(gt=0, le=1e4, extra_json_schema={"unit": "m"})]
-Quaternion = tuple[float, float, float, float]
-
-
-class _Pose(Params, frozen=True):
-    array_id: Annotated[str, Meta(min_length=1, max_length=64)] = "xl-array"
-    origin_m: Annotated[Point, Meta(description="array centre in the world frame")] = (0.0, 0.0, 0.0)
-    orientation_xyzw: Annotated[Quaternion, Meta(description="unit quaternion, array to world")] = (0.0, 0.0, 0.0, 1.0)
-    channel_map: Annotated[tuple[Index, ...], Meta(description="element of each channel; empty: one to one")] = ()
-
-
-class Ula(_Pose, frozen=True, kw_only=True, tag_field="kind", tag="ula"):
-    """Uniform line along x."""
-
-    n: Annotated[Count, Meta(le=MAX_ELEMENTS)]
-    spacing_m: Annotated[Length | None, Meta(description="absent: half a wavelength at frequency_hz")] = None
-
-
-class Ura(_Pose, frozen=True, kw_only=True, tag_field="kind", tag="ura"):
-    """Uniform rectangle in the x-z plane."""
-
-    nx: Annotated[Count, Meta(le=MAX_ELEMENTS)]
-    nz: Annotated[Count, Meta(le=MAX_ELEMENTS)]
-    spacing_m: Annotated[Length | None, Meta(description="absent: half a wavelength at frequency_hz")] = None
-
-
-class Uca(_Pose, frozen=True, kw_only=True, tag_field="kind", tag="uca"):
-    """Uniform circle in the x-y plane."""
-
-    n: Annotated[Count, Meta(le=MAX_ELEMENTS)]
-    radius_m: Length
-
-
-class Elements(_Pose, frozen=True, kw_only=True, tag_field="kind", tag="elements"):
-    """Elements anywhere; they are moved so that their mean is the array's origin."""
-
-    position_m: Annotated[tuple[Point, ...], Meta(min_length=1, max_length=MAX_ELEMENTS)]
-
-
-Array: TypeAlias = Ula | Ura | Uca | Elements
+from sim_device.scene import Level, Source
 
 
 class Drops(Params, frozen=True):
@@ -103,7 +59,7 @@ class XlArrayParams(Params, frozen=True):
         for s in self.sources:
             if s.group is not None and s.waveform != leaders[s.group].waveform:
                 raise ValueError(f"sources {leaders[s.group].id} and {s.id} of group {s.group} need the same waveform")
-        n = build_array(self).n_elements
+        n = self.build_array().n_elements
         if n > MAX_ELEMENTS:
             raise ValueError(f"expected at most {MAX_ELEMENTS} elements (they travel in a header), got {n}")
 
@@ -112,22 +68,6 @@ class XlArrayParams(Params, frozen=True):
         """Ticks from the start of one frame to that of the next."""
         return max(self.n_snapshots, round(self.frame_period_s * self.sample_rate_hz))
 
-
-def build_array(params: XlArrayParams) -> ArrayGeometry:
-    """Return the array that ``params`` describe."""
-    a = params.array
-    pose = {
-        "array_id": a.array_id,
-        "origin_m": a.origin_m,
-        "orientation_xyzw": a.orientation_xyzw,
-        "channel_map": a.channel_map,
-    }
-    match a:
-        case Ula():
-            return ArrayGeometry.ula(a.n, a.spacing_m or wavelength_m(params.frequency_hz) / 2, **pose)
-        case Ura():
-            return ArrayGeometry.ura(a.nx, a.nz, a.spacing_m or wavelength_m(params.frequency_hz) / 2, **pose)
-        case Uca():
-            return ArrayGeometry.uca(a.n, a.radius_m, **pose)
-        case Elements():
-            return ArrayGeometry.from_positions(a.position_m, **pose)
+    def build_array(self) -> ArrayGeometry:
+        """Return the array that is described."""
+        return build_array(self.array, 1, self.frequency_hz)

@@ -16,6 +16,7 @@ import numpy.typing as npt
 from msgspec import Meta
 
 from hil.array import ArrayGeometry
+from hil.array_params import Point
 from hil.params import Index, Params, Radians, Seconds
 from hil.wavefront import direction_vector
 from sim_device.draws import Draw, generator
@@ -23,8 +24,6 @@ from sim_device.waveforms import Gaussian, Waveform
 
 F64 = npt.NDArray[np.float64]
 
-Coordinate = Annotated[float, Meta(ge=-1e9, le=1e9, extra_json_schema={"unit": "m"})]
-Point = tuple[Coordinate, Coordinate, Coordinate]
 Component = Annotated[float, Meta(ge=-1e5, le=1e5, extra_json_schema={"unit": "m/s"})]
 Velocity = tuple[Component, Component, Component]
 Speed = Annotated[float, Meta(gt=0, le=1e5, extra_json_schema={"unit": "m/s"})]

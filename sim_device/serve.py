@@ -15,8 +15,9 @@ import signal
 import sys
 import threading
 from collections.abc import Callable, Mapping, Sequence
+from copy import deepcopy
 from pathlib import Path
-from types import FrameType
+from types import FrameType, MappingProxyType
 from typing import Any
 
 from threadpoolctl import threadpool_limits
@@ -66,31 +67,52 @@ def serve(
 
 
 def read_settings(config: str | None, settings: Sequence[str]) -> dict[str, Any]:
-    """Parameters from a JSON file and ``key=value`` settings on top; keys are dotted, values JSON or else text.
-
-    A setting inside a group that was not given changes the default group (``array.n=256``); a ``kind`` begins the group
-    anew, so it comes first (``array.kind=ura array.nx=16 array.nz=16``).
+    """Parameters of the array from a JSON file and ``key=value`` settings on top, see :func:`with_settings`.
 
     Raises:
         ParamError: The file or a setting cannot be read.
     """
-    params: dict[str, Any] = {}
-    if config is not None:
-        try:
-            params = json.loads(sys.stdin.read() if config == "-" else Path(config).read_text())
-        except (OSError, ValueError) as error:
-            raise ParamError(f"--config {config}: {error}") from error
-        if not isinstance(params, dict):
-            raise ParamError(f"--config {config}: expected a JSON object, got a {type(params).__name__}")
+    return with_settings(read_config(config), settings, params_to_plain(XlArrayParams()))
+
+
+def read_config(config: str | None) -> dict[str, Any]:
+    """The JSON object in a file, ``-`` for standard input; none: empty.
+
+    Raises:
+        ParamError: It cannot be read.
+    """
+    if config is None:
+        return {}
+    try:
+        params = json.loads(sys.stdin.read() if config == "-" else Path(config).read_text())
+    except (OSError, ValueError) as error:
+        raise ParamError(f"--config {config}: {error}") from error
+    if not isinstance(params, dict):
+        raise ParamError(f"--config {config}: expected a JSON object, got a {type(params).__name__}")
+    return params
+
+
+def with_settings(
+    params: Mapping[str, Any], settings: Sequence[str], defaults: Mapping[str, Any] = MappingProxyType({})
+) -> dict[str, Any]:
+    """``params`` with ``key=value`` settings on top; keys are dotted, values JSON or else text.
+
+    A setting inside a group that was not given changes the group in ``defaults`` (``array.n=256``); a ``kind`` begins
+    the group anew, so it comes first (``array.kind=ura array.nx=16 array.nz=16``).
+
+    Raises:
+        ParamError: A setting cannot be read.
+    """
+    changed: dict[str, Any] = deepcopy(dict(params))
     for setting in settings:
         key, equals, text = setting.partition("=")
         if not key or not equals:
             raise ParamError(f"expected key=value, got {setting!r}")
         *outer, last = key.split(".")
-        place: Any = params
+        place: Any = changed
         for depth, name in enumerate(outer):
-            if depth == 0 and name not in params:
-                params[name] = params_to_plain(XlArrayParams()).get(name, {})
+            if depth == 0 and name not in changed:
+                changed[name] = deepcopy(defaults.get(name, {}))
             place = place[key_of(place, name, key)]
         if last == "kind":
             place.clear()
@@ -103,7 +125,7 @@ def read_settings(config: str | None, settings: Sequence[str]) -> dict[str, Any]
                 f"{key}: {last!r} lies in a {type(place).__name__}, not in a group; give all of it as JSON"
             )
         place[last] = value
-    return params
+    return changed
 
 
 def die_with_parent(parent_pid: int) -> None:

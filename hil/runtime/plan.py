@@ -7,7 +7,7 @@ import importlib.util
 import os
 import secrets
 import sys
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from pathlib import Path
 from typing import Any, NamedTuple
 
@@ -178,9 +178,9 @@ def make_worker(
     incoming: list[Incoming],
     tick: Callable[[], None],
     *,
-    incarnation: int = 0,
+    epoch_base: Mapping[str, int] | None = None,
     max_frames: int | None = None,
-    progress: Callable[[str, int], None] | None = None,
+    progress: Callable[[str, int, int], None] | None = None,
 ) -> Worker:
     """Put a worker together."""
     inline: dict[tuple[str, str], list[tuple[str, str]]] = {}
@@ -193,7 +193,7 @@ def make_worker(
         incoming,
         plan.upstream,
         tick=tick,
-        incarnation=incarnation,
+        epoch_base=epoch_base,
         max_frames=max_frames,
         progress=progress,
     )

@@ -89,7 +89,7 @@ class Agent:
             outgoing,
             incoming,
             self.tick,
-            incarnation=self._incarnation,
+            epoch_base={s.name: progress.next_epoch(s.name) for s in nodes} if self._incarnation else None,
             max_frames=spec["max_frames"],
             progress=progress.note,
         )
@@ -181,22 +181,27 @@ class Agent:
 
 
 class Progress:
-    """The number of the last frame that each source handed on, in a file that survives the process."""
+    """Number and epoch of the last frame that each source handed on, in a file that survives the process."""
 
     def __init__(self, path: Path, names: list[str]) -> None:
-        size = 8 * max(len(names), 1)
+        size = 16 * max(len(names), 1)
         with path.open("a+b") as file:
             file.truncate(size)
             self._map = mmap.mmap(file.fileno(), size)
         self._words = memoryview(self._map).cast("Q")
-        self._index = {name: i for i, name in enumerate(names)}
+        self._index = {name: 2 * i for i, name in enumerate(names)}
 
-    def note(self, name: str, seq: int) -> None:
-        self._words[self._index[name]] = seq + 1
+    def note(self, name: str, seq: int, epoch: int) -> None:
+        place = self._index[name]
+        self._words[place], self._words[place + 1] = seq + 1, epoch
 
     def last(self, name: str) -> int | None:
         word = self._words[self._index[name]]
         return word - 1 if word else None
+
+    def next_epoch(self, name: str) -> int:
+        """One above that of the last frame: a source that is restarted knows nothing of the epochs before."""
+        return self._words[self._index[name] + 1] + 1
 
 
 def edge_specs(plain: list[list[Any]], endpoints: dict[str, str]) -> dict[str, EdgeSpec]:

@@ -78,9 +78,9 @@ class Worker:
         incoming: The receivers.
         upstream: For each block, from how many connections it must hear the end before it has ended.
         tick: Called often, also while waiting; raises :class:`Aborted` to end the worker.
-        incarnation: How often this worker was started before; sources' epochs rise by it.
+        epoch_base: What to add to the epochs of each source that was restarted, so that they rise.
         max_frames: A source ends after so many data frames of its first output, and what its others have for them.
-        progress: Told the number of each data frame of a source before it is handed on, for one that is restarted.
+        progress: Told number and epoch of each data frame of a source before it is handed on, for a restarted one.
     """
 
     def __init__(
@@ -92,9 +92,9 @@ class Worker:
         upstream: Mapping[str, int],
         *,
         tick: Callable[[], None],
-        incarnation: int = 0,
+        epoch_base: Mapping[str, int] | None = None,
         max_frames: int | None = None,
-        progress: Callable[[str, int], None] | None = None,
+        progress: Callable[[str, int, int], None] | None = None,
     ) -> None:
         self.nodes = {node.name: node for node in nodes}
         self.metrics = {name: NodeMetrics() for name in self.nodes}
@@ -104,7 +104,7 @@ class Worker:
         self._inline = inline
         self._upstream = dict(upstream)
         self._tick = tick
-        self._incarnation = incarnation
+        self._epoch_base = epoch_base or {}
         self._max_frames = max_frames
         self._progress = progress
         self._sources = {n.name: n for n in nodes if isinstance(n, Source)}
@@ -260,8 +260,8 @@ class Worker:
             header = frame.header
             if header.host_time_ns is None:
                 header = header._replace(host_time_ns=now)
-            if self._incarnation:
-                header = header._replace(epoch=header.epoch + self._incarnation)
+            if self._epoch_base:
+                header = header._replace(epoch=header.epoch + self._epoch_base[name])
             frame.header = header
             if header.kind == "data":
                 if self._enough(name) and (port == self._first_output[name] or header.seq > self._last_seq[name]):
@@ -274,7 +274,7 @@ class Worker:
                 metrics.frames_out += 1
                 metrics.bytes_in += frame.n_bytes
                 if self._progress is not None:
-                    self._progress(name, header.seq)
+                    self._progress(name, header.seq, header.epoch)
             self._dispatch(name, port, frame)
         complete = all(reached.get(port, -1) >= self._last_seq[name] for port in source.outputs)
         if self._enough(name) and (beyond or complete):
