@@ -42,7 +42,15 @@ class LiveParams(Params, frozen=True, kw_only=True):
     array: Annotated[Array | None, Meta(description="where the antennas are; absent: a line, half a wavelength")] = None
     n_samples: Annotated[Count, Meta(le=1 << 24, description="samples a channel in a frame")] = 4096
     connect_timeout_s: Annotated[Seconds, Meta(le=600, description="for the first connection")] = 10.0
-    silence_s: Annotated[Seconds, Meta(gt=0, le=600, description="a device silent for so long counts as gone")] = 3.0
+    silence_s: Annotated[
+        float,
+        Meta(
+            ge=0.05,
+            le=600,
+            description="a device silent for so long counts as gone",
+            extra_json_schema={"unit": "s"},
+        ),
+    ] = 3.0
     reconnect_s: Annotated[
         Seconds | None, Meta(description="give up after looking for a lost device for so long; absent: never")
     ] = None
