@@ -75,6 +75,18 @@ def samples(n_frames: int = 6, n_snapshots: int = 20, array: ArrayGeometry = LIN
     return out
 
 
+def counts() -> Feed:
+    """The samples as a converter of 12 bits gives them, snapshot by snapshot."""
+    (_, described), *frames = samples()
+    header = described.header.replace(meta={**described.header.meta, "raw": {"full_scale": 2048.0}})
+    out: Feed = [("raw", Frame(header))]
+    for _, frame in frames:
+        parts = np.rint(2048 * np.ascontiguousarray(frame["iq"].T).view(np.float32)).astype(np.int16)
+        shaped = parts.reshape(parts.shape[0], -1, 2)
+        out.append(("raw", Frame.of(frame.header, iq=(shaped, "snapshot sensor component", "count"))))
+    return out
+
+
 def through(block: Block, feed: Feed, output: str, port: str) -> Feed:
     """What ``block`` gives at ``output``, for an input ``port``."""
     return [(port, f) for p, frame in feed for out, f in block.feed(p, frame) if out == output]
@@ -148,6 +160,7 @@ CASES: dict[str, tuple[Callable[[], Feed], Callable[[Path], dict[str, Any]]]] = 
     "SampleCovariance": (samples, lambda _: {"n_snapshots": 32}),
     "SpatialSmoothing": (covariances, lambda _: {"n_sub": 5}),
     "SwitchedBearing": (switched, lambda _: {}),
+    "ToComplex": (counts, lambda _: {}),
     "ToeplitzAverage": (covariances, lambda _: {}),
     "Tracker": (positions, lambda _: {}),
 }

@@ -1,0 +1,1 @@
+"""From what a converter gives to what estimators take."""
