@@ -22,6 +22,13 @@ CFR = {
     "subcarrier_hz": field("float64", "subcarrier", "Hz"),
     "rnti": field("int64", ""),
 }
+#: The same as a base station gives it: counts of an arbitrary scale, in-phase and quadrature. The descriptor's ``raw``
+#: has ``full_scale`` (counts that become 1) where there is one. The block CfrToComplex makes CFR of it.
+RAW_CFR = {
+    "cfr": field("int16", "sensor subcarrier component", "count"),
+    "subcarrier_hz": field("float64", "subcarrier", "Hz"),
+    "rnti": field("int64", ""),
+}
 #: Phases of one receiver that is switched over the elements of an array, one slot each, and who sent them.
 SWITCHED = {
     "phase_rad": field("float64", "slot sample", "rad"),

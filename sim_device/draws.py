@@ -27,6 +27,7 @@ class Draw(IntEnum):
     INJECTED_FAULT = 5
     WANDER = 6
     DROPS = 7
+    SRS_NOISE = 8
 
 
 def generator(seed: int, draw: Draw, *key: int) -> np.random.Generator:
