@@ -13,19 +13,19 @@ export OPENBLAS_NUM_THREADS := 1
 export OMP_NUM_THREADS := 1
 export MKL_NUM_THREADS := 1
 
-.PHONY: help setup setup-peers demo test test-all format lint types contract check bench clean
+.PHONY: help setup devices demo test test-all format lint types contract check bench clean
 
 help: ## list the targets
 	@awk -F':.*## ' '/^[a-z-]+:.*## /{printf "  make %-12s %s\n", $$1, $$2}' $(MAKEFILE_LIST)
 
-setup: $(STAMP) ## make .venv with the tested set of packages; does nothing when nothing changed
+setup: $(STAMP) ## make .venv with the tested set of packages, install what devices need from Debian; does nothing when nothing changed
 
-$(STAMP): pyproject.toml constraints.txt scripts/setup.sh
+$(STAMP): pyproject.toml constraints.txt scripts/setup.sh scripts/device_packages.sh scripts/debian_packages.sh
 	@VENV=$(VENV) bash scripts/setup.sh
 	@touch $@
 
-setup-peers: setup ## also install GNU Radio (about 2 GB), for the comparison in benchmarks.transport
-	@bash scripts/debian_packages.sh gnuradio "the peer that benchmarks.transport compares with"
+devices: ## the Debian packages of real devices alone: libiio, UHD, GNU Radio (1.7 GB; `make setup DEBIAN_PACKAGES=no` goes without)
+	@bash scripts/device_packages.sh
 
 demo: setup ## simulated array to positions for 10 s; leaves the picture out/demo.png
 	@mkdir -p out
@@ -54,7 +54,7 @@ contract: setup ## the import contract
 check: lint types contract test ## all of the above, then the tests
 
 bench: setup ## the benchmarks, one JSON row each
-	@for question in transport overhead end_to_end losses recording sim_device estimators near_field_music; do $(BIN)/python -m benchmarks.$$question --json; done
+	@for question in transport overhead end_to_end losses recording sim_device drivers faults estimators near_field_music; do $(BIN)/python -m benchmarks.$$question --json; done
 
 clean: ## remove what the targets made, the environment included
 	rm -rf $(VENV) out build dist *.egg-info .mypy_cache .pytest_cache .ruff_cache .import_linter_cache .hypothesis

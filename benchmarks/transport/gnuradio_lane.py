@@ -21,7 +21,7 @@ def missing() -> str | None:
         return "there is no system Python"
     done = subprocess.run([PYTHON, "-c", "import gnuradio.zeromq"], capture_output=True, text=True)
     if done.returncode:
-        return "GNU Radio is not installed: `make setup-peers` installs it (Debian package gnuradio)"
+        return "GNU Radio is not installed: `make setup` installs it where it may (Debian package gnuradio)"
     return None
 
 
