@@ -28,6 +28,8 @@ class Draw(IntEnum):
     WANDER = 6
     DROPS = 7
     SRS_NOISE = 8
+    TUNER = 9
+    NOISE_SOURCE = 10
 
 
 def generator(seed: int, draw: Draw, *key: int) -> np.random.Generator:
