@@ -33,8 +33,8 @@ class ServerParams(Params, frozen=True, kw_only=True):
     device: Annotated[dict[str, Any], Meta(description="the simulated array, see docs/sim-device.md")] = {}
     host: Annotated[str, Meta(description="address to listen at")] = "127.0.0.1"
     loop_ticks: Annotated[
-        Count | None,
-        Meta(le=1 << 24, description="compute so many samples once and repeat them, to feed a client at full speed"),
+        Annotated[Count, Meta(le=1 << 24)] | None,
+        Meta(description="compute so many samples once and repeat them, to feed a client at full speed"),
     ] = None
 
 
