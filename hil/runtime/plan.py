@@ -4,8 +4,6 @@ from __future__ import annotations
 
 import importlib
 import importlib.util
-import os
-import secrets
 import sys
 from collections.abc import Callable, Mapping
 from pathlib import Path
@@ -59,8 +57,8 @@ class Plan(NamedTuple):
 
 
 def make_plan(graph: Graph, directory: Path, *, inline: bool) -> Plan:
-    """Place each node and decide what carries each connection."""
-    run = f"hil-{os.getpid()}-{secrets.token_hex(4)}"
+    """Place each node and decide what carries each connection. The run is named after its ``directory``."""
+    run = directory.name
     where = {name: MAIN if inline else graph.worker_of(name) for name in graph.nodes}
     edges: dict[str, EdgeSpec] = {}
     inner: dict[str, list[tuple[str, str, str, str]]] = {}

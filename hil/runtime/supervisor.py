@@ -7,13 +7,10 @@ from __future__ import annotations
 
 import contextlib
 import logging
-import shutil
 import signal
-import tempfile
 import threading
 import time
 from collections.abc import Callable, Iterator, Mapping
-from pathlib import Path
 from typing import Any, Literal, NamedTuple
 
 import zmq
@@ -21,12 +18,12 @@ import zmq
 from hil.errors import HilError, WorkerError
 from hil.frame import Frame
 from hil.graph import MAIN, Graph
-from hil.runtime import graph_control, registry, workers
+from hil.runtime import graph_control, leftovers, registry, workers
 from hil.runtime.control import ControlServer
 from hil.runtime.edge import pool_prefix
 from hil.runtime.plan import make_plan, make_worker, open_incoming, open_outgoing
 from hil.runtime.prometheus import serve_metrics
-from hil.runtime.shm_pool import SHM_DIRECTORY, ShmPool
+from hil.runtime.shm_pool import ShmPool
 from hil.runtime.summary import Totals
 from hil.runtime.tap import with_taps
 from hil.runtime.worker import NAP_S, Outgoing, Worker
@@ -68,12 +65,11 @@ class Supervisor:
     def run(self) -> dict[str, Any]:
         """Run to the end; return the summary. Raises what :meth:`hil.graph.Graph.run` says."""
         with contextlib.ExitStack() as stack:
-            self._directory = Path(tempfile.mkdtemp(prefix="hil-"))
-            stack.callback(shutil.rmtree, self._directory, ignore_errors=True)
+            leftovers.sweep()
+            self._directory = stack.enter_context(leftovers.run_directory())
             self._context: zmq.Context[Any] = zmq.Context()
             stack.callback(self._context.destroy, linger=0)
             self._plan = make_plan(self._graph, self._directory, inline=self._options.inline)
-            stack.callback(self._remove_shared_memory)
             self._pool = ShmPool(pool_prefix(self._plan.run, MAIN))
             stack.callback(self._pool.close)
             stack.callback(self._close_main)
@@ -217,10 +213,6 @@ class Supervisor:
         main, self._main = self._main, None
         if main is not None:
             main.close()
-
-    def _remove_shared_memory(self) -> None:
-        for path in SHM_DIRECTORY.glob(f"{self._plan.run}.*"):
-            path.unlink(missing_ok=True)
 
     @contextlib.contextmanager
     def _signals(self) -> Iterator[None]:

@@ -7,6 +7,7 @@ import os
 import signal
 import subprocess
 import sys
+import tempfile
 import threading
 import time
 import urllib.request
@@ -19,7 +20,7 @@ import pytest
 from hil.errors import BlockError, ControlError, DriverError, EdgeOverflow, GraphError, WorkerError
 from hil.frame import Frame
 from hil.graph import Graph
-from hil.runtime import registry
+from hil.runtime import leftovers, registry
 from hil.runtime.control import ControlClient
 from hil.runtime.shm_pool import SHM_DIRECTORY
 from tests.hil.runtime.nodes import Counter, LastSum, LateTruth, PairSum, Scale
@@ -345,5 +346,6 @@ def test_workers_end_with_a_supervisor_that_is_killed(tmp_path):
         process.kill()
     _gone, alive = psutil.wait_procs(workers, timeout=10)
     assert not alive
-    for path in SHM_DIRECTORY.glob(f"hil-{process.pid}-*"):
-        path.unlink()
+    leftovers.sweep()
+    assert not list(SHM_DIRECTORY.glob(f"hil-{process.pid}-*"))
+    assert not list(Path(tempfile.gettempdir()).glob(f"hil-{process.pid}-*"))
