@@ -9,6 +9,7 @@ from msgspec import Meta
 from blocks.calibration.array_calibration import ArrayCalibration
 from blocks.calibration.gain_phase import correction
 from hil.block import Block, Out, Result
+from hil.errors import CalibrationError
 from hil.frame import CalibrationState, Header
 from hil.params import Params
 from hil.streams import IQ, port_of
@@ -67,6 +68,11 @@ class ApplyCalibration(Block):
 
     def setup(self) -> None:
         self._calibration = ArrayCalibration.load(self.params.path)
+        if np.any(self._calibration.delay_s):
+            raise CalibrationError(
+                f"{self.params.path}: it has delays, up to {np.abs(self._calibration.delay_s).max():.3g} s, which one "
+                "factor a channel does not undo: use FollowCalibration with a store"
+            )
         self._guard = CalibrationGuard(self._calibration, self.params.on_mismatch)
         factors = correction(self._calibration.gain_db, self._calibration.offset_rad)
         self._factors = factors.astype(np.complex64)[:, None]

@@ -1,8 +1,12 @@
 """A calibration and the data that it is valid for."""
 
 import json
+import os
+import tempfile
+import zipfile
 from dataclasses import dataclass, replace
 from os import PathLike
+from pathlib import Path
 from typing import Any, Self
 
 import numpy as np
@@ -14,7 +18,10 @@ from hil.errors import CalibrationError
 F64 = npt.NDArray[np.float64]
 
 _FORMAT = "hil-array-calibration"
-_VERSION = 1
+_VERSION = 2
+#: Version 1 had no delays, temperature and time.
+_READABLE = (1, 2)
+_ARRAYS = ("offset_rad", "gain_db", "harmonic_rad", "delay_s")
 
 
 def _fixed(values: npt.ArrayLike) -> F64:
@@ -39,7 +46,11 @@ class ArrayCalibration:
         channel_map: ``channel_map[c]`` is the element that channel ``c`` reads.
         frequency_hz: Carrier frequency at which it was made.
         frequency_tolerance_hz: How far from that it holds.
-        receiver_gain_db: Gain setting of the receiver at which it was made.
+        receiver_gain_db: Gain setting of the receiver at which it was made; one a channel where they differ.
+        delay_s: How much later each sensor's branch gives a signal, ``[sensor]`` seconds.
+        temperature_c: Of the device when it was made, degrees Celsius.
+        temperature_tolerance_c: How far from that it holds; ``None``: at any temperature.
+        made_ns: When it was made, UTC.
     """
 
     calibration_id: str
@@ -51,19 +62,29 @@ class ArrayCalibration:
     channel_map: tuple[int, ...] | None = None
     frequency_hz: float | None = None
     frequency_tolerance_hz: float = 0.0
-    receiver_gain_db: float | None = None
+    receiver_gain_db: float | tuple[float, ...] | None = None
+    delay_s: F64 = None  # type: ignore[assignment]
+    temperature_c: float | None = None
+    temperature_tolerance_c: float | None = None
+    made_ns: int | None = None
 
     def __post_init__(self) -> None:
-        for name in ("offset_rad", "gain_db", "harmonic_rad"):
+        if self.delay_s is None:
+            object.__setattr__(self, "delay_s", np.zeros_like(np.asarray(self.offset_rad, np.float64)))
+        for name in _ARRAYS:
             object.__setattr__(self, name, _fixed(getattr(self, name)))
+        if isinstance(self.receiver_gain_db, list | tuple):
+            object.__setattr__(self, "receiver_gain_db", tuple(float(g) for g in self.receiver_gain_db))
         if self.channel_map is not None:
             object.__setattr__(self, "channel_map", tuple(int(c) for c in self.channel_map))
-        if self.offset_rad.ndim != 1 or self.gain_db.shape != self.offset_rad.shape or self.harmonic_rad.ndim != 1:
+        of_sensors = {getattr(self, name).shape for name in ("offset_rad", "gain_db", "delay_s")}
+        if self.offset_rad.ndim != 1 or len(of_sensors) > 1 or self.harmonic_rad.ndim != 1:
+            shapes = ", ".join(str(list(getattr(self, name).shape)) for name in _ARRAYS)
             raise CalibrationError(
-                f"calibration {self.calibration_id!r}: expected offset_rad and gain_db [sensor] and harmonic_rad [n], "
-                f"got {list(self.offset_rad.shape)}, {list(self.gain_db.shape)}, {list(self.harmonic_rad.shape)}"
+                f"calibration {self.calibration_id!r}: expected offset_rad and gain_db [sensor], harmonic_rad [n] and "
+                f"delay_s [sensor], got {shapes}"
             )
-        if not all(np.isfinite(a).all() for a in (self.offset_rad, self.gain_db, self.harmonic_rad, self.scale)):
+        if not all(np.isfinite(a).all() for a in (*(getattr(self, name) for name in _ARRAYS), self.scale)):
             raise CalibrationError(f"calibration {self.calibration_id!r}: every value must be finite")
 
     @property
@@ -87,8 +108,9 @@ class ArrayCalibration:
         device: str | None = None,
         channel_map: tuple[int, ...] | None = None,
         frequency_hz: float | None = None,
-        receiver_gain_db: float | None = None,
+        receiver_gain_db: float | tuple[float, ...] | None = None,
         n_sensors: int | None = None,
+        temperature_c: float | None = None,
     ) -> None:
         """Check that it belongs to these data; what is not given, or was not recorded, is not compared.
 
@@ -117,6 +139,16 @@ class ArrayCalibration:
                 f"{who}: frequency_hz differs: it was made for {self.frequency_hz:.0f} +- "
                 f"{self.frequency_tolerance_hz:.0f}, the data have {frequency_hz:.0f}{fix}"
             )
+        if (
+            self.temperature_c is not None
+            and self.temperature_tolerance_c is not None
+            and temperature_c is not None
+            and abs(temperature_c - self.temperature_c) > self.temperature_tolerance_c
+        ):
+            raise CalibrationError(
+                f"{who}: temperature_c differs: it was made at {self.temperature_c:.1f} +- "
+                f"{self.temperature_tolerance_c:.1f}, the data have {temperature_c:.1f}{fix}"
+            )
 
     def applies_to(self, **fields: Any) -> bool:
         """Whether :meth:`require` would accept these fields."""
@@ -130,7 +162,10 @@ class ArrayCalibration:
         return replace(self, calibration_id=calibration_id)
 
     def save(self, path: str | PathLike[str]) -> None:
-        """Write one ``.npz``: the arrays, and the rest as JSON text. Nothing in it is executable."""
+        """Write one ``.npz``: the arrays, and the rest as JSON text. Nothing in it is executable.
+
+        The file takes the place of an older one at once, when it is whole and on the disk: a crash leaves either.
+        """
         header = {
             "format": _FORMAT,
             "version": _VERSION,
@@ -141,15 +176,21 @@ class ArrayCalibration:
             "frequency_hz": self.frequency_hz,
             "frequency_tolerance_hz": self.frequency_tolerance_hz,
             "receiver_gain_db": self.receiver_gain_db,
+            "temperature_c": self.temperature_c,
+            "temperature_tolerance_c": self.temperature_tolerance_c,
+            "made_ns": self.made_ns,
         }
-        with open(path, "wb") as file:
-            np.savez(
-                file,
-                header=np.array(json.dumps(header)),
-                offset_rad=self.offset_rad,
-                gain_db=self.gain_db,
-                harmonic_rad=self.harmonic_rad,
-            )
+        target = Path(path)
+        handle, unfinished = tempfile.mkstemp(dir=target.parent, prefix=f".{target.name}.")
+        try:
+            with os.fdopen(handle, "wb") as file:
+                np.savez(file, header=np.array(json.dumps(header)), **{name: getattr(self, name) for name in _ARRAYS})
+                file.flush()
+                os.fsync(file.fileno())
+            os.replace(unfinished, target)
+        except BaseException:
+            Path(unfinished).unlink(missing_ok=True)
+            raise
 
     @classmethod
     def load(cls, path: str | PathLike[str]) -> Self:
@@ -159,11 +200,12 @@ class ArrayCalibration:
             CalibrationError: The file is no such calibration.
         """
         try:
-            with np.load(path, allow_pickle=False) as stored:
-                arrays = {name: stored[name] for name in ("offset_rad", "gain_db", "harmonic_rad")}
+            with open(path, "rb") as file, np.load(file, allow_pickle=False) as stored:
                 header = json.loads(str(stored["header"]))
-            if header.pop("format") != _FORMAT or header.pop("version") != _VERSION:
-                raise CalibrationError(f"{path}: not a {_FORMAT} of version {_VERSION}")
+                if header.pop("format") != _FORMAT or (version := header.pop("version")) not in _READABLE:
+                    versions = " or ".join(map(str, _READABLE))
+                    raise CalibrationError(f"{path}: not a {_FORMAT} of version {versions}")
+                arrays = {name: stored[name] for name in _ARRAYS if name != "delay_s" or version > 1}
             return cls(**arrays, **header)
-        except (OSError, ValueError, KeyError, TypeError, AttributeError) as error:
+        except (OSError, ValueError, KeyError, TypeError, AttributeError, EOFError, zipfile.BadZipFile) as error:
             raise CalibrationError(f"{path}: no calibration can be read from it: {error}") from error
