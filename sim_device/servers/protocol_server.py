@@ -57,7 +57,7 @@ class ProtocolServer:
     device_defaults: ClassVar[Mapping[str, Any]] = {}
     params: ServerParams
 
-    verbs = ("describe", "get", "set", "stats", "fault")
+    verbs: ClassVar[tuple[str, ...]] = ("describe", "get", "set", "stats", "fault")
 
     def __init__(self, params: Mapping[str, Any], control_endpoint: str = "tcp://127.0.0.1:*") -> None:
         kind = cast(type[ServerParams], params_type(type(self)))
