@@ -1,0 +1,1 @@
+"""Neural refinement: networks that end in the array functions of the estimators."""

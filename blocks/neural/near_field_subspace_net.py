@@ -1,0 +1,114 @@
+"""NF-SubspaceNet: a network makes the covariance on which near-field MUSIC works. [NF] Section III-A."""
+
+from __future__ import annotations
+
+from typing import Annotated, Any, Literal
+
+import numpy as np
+import torch
+from msgspec import Meta
+from torch import nn
+
+from blocks.evaluation.rmspe import rmspe
+from blocks.neural.losses import order_loss, spectrum_loss, threshold_loss
+from blocks.neural.subspace_split import noise_projector, subspace_split
+from blocks.neural.surrogate_network import SurrogateConfig, SurrogateNetwork
+from blocks.subspace.dictionary import steering_dictionary
+from blocks.subspace.near_field_batch import near_field_batch_from_subspace
+from hil.array import ArrayGeometry
+from hil.params import Params
+from hil.wavefront import direction_vector, steering_vector_polar
+
+Tensor = torch.Tensor
+Batch = dict[str, Any]
+
+
+class NearFieldSubspaceNetConfig(Params, frozen=True):
+    network: SurrogateConfig = SurrogateConfig()
+    order: Annotated[
+        Literal["none", "threshold", "eigenvalues"],
+        Meta(description="model-order loss: none, Eq. (15), or Eq. (16) for MDL and AIC"),
+    ] = "none"
+    order_weight: Annotated[float, Meta(ge=0, description="mu_e of Eq. (17)")] = 0.1
+    threshold: Annotated[float, Meta(gt=0, lt=1, description="Lambda of Eq. (15)")] = 0.5
+    amplitude: Annotated[bool, Meta(description="near elements receive more, [NF] Eq. (4)")] = True
+
+
+class NearFieldSubspaceNet(nn.Module):
+    """The network, its loss and its error on a batch.
+
+    Args:
+        config: What it is.
+        array: The line that it is trained for.
+        wavelength_m: Metres.
+    """
+
+    def __init__(self, config: NearFieldSubspaceNetConfig, array: ArrayGeometry, wavelength_m: float) -> None:
+        super().__init__()
+        self.config, self.array, self.wavelength_m = config, array, wavelength_m
+        self.network = SurrogateNetwork(config.network)
+
+    def forward(self, samples: Tensor) -> Tensor:
+        """Surrogate covariance ``[batch, sensor, sensor]`` of ``[batch, sensor, snapshot]``."""
+        surrogate: Tensor = self.network(samples)
+        return surrogate
+
+    def loss(self, batch: Batch) -> tuple[Tensor, dict[str, float]]:
+        """Eq. (17) of a batch, and its parts.
+
+        Args:
+            batch: ``samples``, ``azimuth_rad``, ``range_m`` (NaN where there is no source), ``n_sources`` as tensors.
+        """
+        n_sources = batch["n_sources"]
+        present = torch.arange(batch["azimuth_rad"].shape[-1], device=n_sources.device) < n_sources[:, None]
+        azimuth = torch.where(present, batch["azimuth_rad"], torch.zeros_like(batch["azimuth_rad"]))
+        ranges = torch.where(present, batch["range_m"], torch.ones_like(batch["range_m"]) * self.wavelength_m)
+        steering = steering_vector_polar(
+            torch.as_tensor(np.array(self.array.channel_position_m), device=azimuth.device),
+            azimuth,
+            ranges,
+            self.wavelength_m,
+            amplitude=self.config.amplitude,
+        )
+        steering = steering / torch.linalg.vector_norm(steering, dim=-1, keepdim=True)
+        values, vectors = subspace_split(self(batch["samples"]), n_sources)
+        spectrum = spectrum_loss(noise_projector(vectors, n_sources), steering, present).mean()
+        parts = {"spectrum": float(spectrum.detach())}
+        if self.config.order == "none":
+            return spectrum, parts
+        if self.config.order == "threshold":
+            order = threshold_loss(values, n_sources, self.config.threshold).mean()
+        else:
+            order = order_loss(values, n_sources).mean()
+        parts["order"] = float(order.detach())
+        return spectrum + self.config.order_weight * order, parts
+
+    @torch.no_grad()
+    def error(self, batch: Batch, cutoff_m: float) -> dict[str, float]:
+        """Position errors of near-field MUSIC, off the grid, on the surrogate, the number of sources given.
+
+        Args:
+            batch: As for :meth:`loss`.
+            cutoff_m: What a source costs that shows no null, see :func:`blocks.evaluation.rmspe.rmspe`.
+        """
+        _, vectors = torch.linalg.eigh(self(batch["samples"]))
+        vectors = vectors.flip(-1).cpu().numpy()
+        n_sources = batch["n_sources"].cpu().numpy()
+        dictionary = steering_dictionary(self.array, self.wavelength_m, amplitude=self.config.amplitude)
+        azimuth, ranges = batch["azimuth_rad"].cpu().numpy(), batch["range_m"].cpu().numpy()
+        errors, n_found = np.zeros(len(n_sources)), 0
+        for m in np.unique(n_sources):
+            chosen = np.flatnonzero(n_sources == m)
+            found = near_field_batch_from_subspace(np.ascontiguousarray(vectors[chosen][:, :, :m]), dictionary)
+            n_found += int(found.found.sum())
+            for row, i in enumerate(chosen):
+                kept = found.found[row]
+                r = 1 / np.maximum(found.inverse_range_per_m[row, kept], 1 / cutoff_m)
+                at = direction_vector(found.azimuth_rad[row, kept]) * r[:, None]
+                truth = direction_vector(azimuth[i, :m]) * ranges[i, :m, None]
+                errors[i] = rmspe(at, truth, cutoff_m, order=1)
+        return {
+            "error_mean_m": float(errors.mean()),
+            "error_median_m": float(np.median(errors)),
+            "found": n_found / float(n_sources.sum()),
+        }
