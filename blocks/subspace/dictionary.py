@@ -2,16 +2,18 @@
 
 from dataclasses import dataclass
 from functools import lru_cache
-from typing import Literal, Self
+from typing import Any, Literal, Protocol, Self
 
 import numpy as np
 import numpy.typing as npt
 
+from blocks.subspace.spectrum import signal_projection
 from hil.array import ArrayGeometry, fraunhofer_distance, fresnel_distance
 from hil.errors import ParamError
 from hil.wavefront import direction_vector, path_difference
 
 F64 = npt.NDArray[np.float64]
+Complex = npt.NDArray[np.complexfloating[Any, Any]]
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -145,6 +147,31 @@ class Grid:
             return 1 / self.inverse_range_per_m
 
 
+class Search(Protocol):
+    """What a search for nulls needs: the model of the wavefront, where it may go, and a projection on a grid.
+
+    :class:`Dictionary` has steering vectors of any array, :class:`blocks.subspace.line_dictionary.LineDictionary` has
+    an FFT.
+    """
+
+    @property
+    def grid(self) -> Grid: ...  # limits and steps of the refinement
+    @property
+    def position_m(self) -> F64: ...
+    @property
+    def wavelength_m(self) -> float: ...
+    @property
+    def amplitude(self) -> bool: ...
+    @property
+    def fraunhofer_m(self) -> float: ...
+
+    def projection(self, signal: Complex) -> npt.NDArray[np.float32]:
+        """Part of steering vectors in an orthonormal subspace ``[sensor, source]``, ``[azimuth, range]``, 0 .. 1."""
+
+    def point(self, index: npt.NDArray[np.intp]) -> tuple[F64, F64]:
+        """Azimuth and inverse range of flat indices into the projection."""
+
+
 @dataclass(frozen=True, eq=False, kw_only=True)
 class Dictionary:
     """Unit-norm steering vectors on a grid.
@@ -169,6 +196,16 @@ class Dictionary:
     inverse_range_per_m: F64
     conjugate: npt.NDArray[np.complex64]
     fraunhofer_m: float
+
+    def projection(self, signal: Complex) -> npt.NDArray[np.float32]:
+        """See :class:`Search`; in complex64."""
+        values = signal_projection(self.conjugate, signal.astype(np.complex64, copy=False))
+        return values.reshape(len(self.azimuth_rad), len(self.inverse_range_per_m))
+
+    def point(self, index: npt.NDArray[np.intp]) -> tuple[F64, F64]:
+        """See :class:`Search`."""
+        n_range = len(self.inverse_range_per_m)
+        return self.azimuth_rad[index // n_range], self.inverse_range_per_m[index % n_range]
 
 
 def steering_dictionary(

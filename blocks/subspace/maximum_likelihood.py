@@ -5,7 +5,7 @@ from typing import NamedTuple, Self
 import numpy as np
 import numpy.typing as npt
 
-from blocks.subspace.dictionary import Dictionary
+from blocks.subspace.dictionary import Search
 from blocks.subspace.steering_rows import steering_rows
 from hil.errors import EstimationError
 
@@ -63,7 +63,7 @@ class SourceFit(NamedTuple):
 
 def refine_maximum_likelihood(
     moments: Moments,
-    dictionary: Dictionary,
+    dictionary: Search,
     azimuth_rad: F64,
     inverse_range_per_m: F64,
     *,
@@ -143,7 +143,7 @@ class _State(NamedTuple):
     noise_power: float
 
 
-def _evaluate(moments: Moments, dictionary: Dictionary, azimuth_rad: F64, inverse_range_per_m: F64) -> _State:
+def _evaluate(moments: Moments, dictionary: Search, azimuth_rad: F64, inverse_range_per_m: F64) -> _State:
     m = len(azimuth_rad)
     rows = steering_rows(
         dictionary.position_m,

@@ -12,14 +12,17 @@ from blocks.subspace.search_nulls import CANDIDATE_PROJECTION, DISTINCT_STEPS, F
 from blocks.subspace.spectrum import local_maxima
 from blocks.subspace.toeplitz import uniform_spacing
 from blocks.subspace.uniform_projection import fft_sines, fresnel_chirp, fresnel_projection
-from hil.array import ArrayGeometry, fresnel_distance_oblique
+from hil.array import ArrayGeometry, fresnel_distance, fresnel_distance_oblique
 from hil.errors import EstimationError, ParamError
 
 F64 = npt.NDArray[np.float64]
 
 #: Largest cubic phase at the edge of the aperture, rad, that the Fresnel search may leave out: most of it is a tilt,
-#: by less than a quarter of a beam, and the rest takes less than a tenth off the projection.
+#: by less than a quarter of a beam, and the rest takes less than a tenth off the projection. Where there is more, the
+#: azimuths are searched in sectors, each with the cubic phase of its middle.
 CUBIC_PHASE_RAD = 2.0
+#: The same of the quartic phase, which nothing takes care of: nearer, the search refuses.
+QUARTIC_PHASE_RAD = 1.0
 
 
 class LineEstimate(NamedTuple):
@@ -51,7 +54,8 @@ class FresnelGrid:
         model: Exact model that the descent uses.
         sine: ``[azimuth]``.
         curvature_per_m: ``cos^2(azimuth) / range``, ``[curvature]`` 1/m, from 0.
-        chirp: ``[curvature, sensor]`` complex64.
+        chirp: ``[layer, sensor]`` complex64; a layer is a curvature, or a sector of azimuths of one.
+        layer: Which layer a point is in, ``[curvature, azimuth]``; ``None`` where layers are curvatures.
         searched: Whether a point is visible and not nearer than the nearest range, ``[curvature, azimuth]``.
         range_min_m: Nearest range.
     """
@@ -60,8 +64,14 @@ class FresnelGrid:
     sine: F64
     curvature_per_m: F64
     chirp: npt.NDArray[np.complex64]
+    layer: npt.NDArray[np.intp] | None
     searched: npt.NDArray[np.bool_]
     range_min_m: float
+
+    def projection(self, signal: npt.NDArray[np.complexfloating[Any, Any]]) -> npt.NDArray[np.float32]:
+        """Part of each wave in the subspace ``[sensor, source]``, ``[curvature, azimuth]``; see ``searched``."""
+        values = fresnel_projection(signal.astype(np.complex64, copy=False), self.chirp, len(self.sine))
+        return values if self.layer is None else np.take_along_axis(values, self.layer, axis=0)
 
     @property
     def box(self) -> Box:
@@ -91,7 +101,8 @@ def fresnel_grid(
         wavelength_m: Metres.
         n_azimuth: Bins of the FFT.
         n_range: Curvatures, at least 2.
-        range_min_m: Nearest range; absent: the nearest that the search reaches.
+        range_min_m: Nearest range; absent: where the cubic phase begins to matter, which is 0.44 of the oblique Fresnel
+            distance (nearer, the search takes sectors, down to 0.73 of the Fresnel distance).
         amplitude: Whether near elements receive more than far ones.
 
     Raises:
@@ -113,9 +124,10 @@ def _fresnel_grid(
     spacing = uniform_spacing(position)
     if spacing > 0.5 * wavelength_m * (1 + 1e-9):
         raise ParamError(f"fresnel_grid: spacing {spacing:.4g} m is above half a wavelength: directions repeat")
+    reach = fresnel_reach(array.aperture_m, wavelength_m)
     # the cubic phase falls with the square of the range and is pi/8 at the oblique Fresnel distance
-    reach = fresnel_distance_oblique(array.aperture_m, wavelength_m) * np.sqrt(np.pi / 8 / CUBIC_PHASE_RAD)
-    nearest = range_min_m if range_min_m is not None else reach
+    plain = fresnel_distance_oblique(array.aperture_m, wavelength_m) * np.sqrt(np.pi / 8 / CUBIC_PHASE_RAD)
+    nearest = range_min_m if range_min_m is not None else max(plain, reach)
     if nearest < reach * (1 - 1e-9):
         raise ParamError(
             f"fresnel_grid: range_min_m {nearest:.4g} is nearer than {reach:.4g}, where Fresnel waves fail; "
@@ -127,15 +139,50 @@ def _fresnel_grid(
     n_curvature = n_range if n_range is not None else max(3, int(np.ceil(edge_phase / 2)) + 1)
     curvature = np.linspace(0, 1 / nearest, n_curvature)
     sine = fft_sines(bins, spacing, wavelength_m)
+    # curvature is cos^2 / range: towards endfire the nearest range is at less and less curvature
+    searched = (curvature[:, None] * nearest <= 1 - sine**2 + 1e-12) & (np.abs(sine) <= 1)
+    chirp, layer = _layers(position[:, 0], curvature, sine, searched, wavelength_m)
     return FresnelGrid(
         model=Model(position, wavelength_m, amplitude),
         sine=sine,
         curvature_per_m=curvature,
-        # curvature is cos^2 / range: towards endfire the nearest range is at less and less curvature
-        searched=(curvature[:, None] * nearest <= 1 - sine**2 + 1e-12) & (np.abs(sine) <= 1),
-        chirp=fresnel_chirp(position[:, 0], curvature, wavelength_m).astype(np.complex64),
+        searched=searched,
+        chirp=chirp,
+        layer=layer,
         range_min_m=float(nearest),
     )
+
+
+def _layers(
+    offset_m: F64, curvature_per_m: F64, sine: F64, searched: npt.NDArray[np.bool_], wavelength_m: float
+) -> tuple[npt.NDArray[np.complex64], npt.NDArray[np.intp] | None]:
+    r"""Chirps ``[layer, sensor]`` and the layer of each point ``[curvature, azimuth]``.
+
+    The next term of the exact path, :math:`d^3 \sin\theta \cos^2\theta / (2 r^2)`, is
+    :math:`c^2 u / (1 - u^2) d^3 / 2` in sine and curvature: a curvature whose cubic phase is too large is split into
+    sectors of equal parts of it.
+    """
+    half = float(np.abs(offset_m).max())
+    cubic = curvature_per_m[:, None] ** 2 * np.where(searched, sine / np.maximum(1 - sine**2, 1e-12), 0.0)
+    edge_phase = np.pi / wavelength_m * half**3 * cubic
+    most = np.abs(edge_phase).max(axis=1)
+    n_sectors = np.maximum(np.ceil(most / CUBIC_PHASE_RAD - 1e-9).astype(int), 1)
+    plain = fresnel_chirp(offset_m, curvature_per_m, wavelength_m)
+    if (n_sectors == 1).all():
+        return plain.astype(np.complex64), None
+    first = np.concatenate([[0], np.cumsum(n_sectors)[:-1]])
+    width = np.maximum(2 * most / n_sectors, 1e-300)
+    sector = np.clip(np.floor((edge_phase + most[:, None]) / width[:, None]), 0, n_sectors[:, None] - 1).astype(np.intp)
+    of = np.repeat(np.arange(len(n_sectors)), n_sectors)  # curvature of each layer
+    middle = -most[of] + (np.arange(len(of)) - first[of] + 0.5) * width[of]
+    chirp = plain[of] * np.exp(1j * middle[:, None] * (offset_m / half) ** 3)
+    return chirp.astype(np.complex64), first[:, None] + sector
+
+
+def fresnel_reach(aperture_m: float, wavelength_m: float) -> float:
+    """Nearest range, metres, at which the search still ends in the basin of every source."""
+    # the quartic phase falls with the cube of the range and is pi/8 at the Fresnel distance
+    return float(fresnel_distance(aperture_m, wavelength_m) * (np.pi / 8 / QUARTIC_PHASE_RAD) ** (1 / 3))
 
 
 def near_field_line(
@@ -159,7 +206,7 @@ def near_field_line(
         found = refine_from(signal, grid, start)
         if len(found.depth) == n_sources and found.resolved.all():
             return found
-    projection = fresnel_projection(signal.astype(np.complex64, copy=False), grid.chirp, len(grid.sine))
+    projection = grid.projection(signal)
     if not np.isfinite(projection[0, 0]):
         raise EstimationError("near_field_line: the signal subspace is not finite")
     peak = local_maxima(np.where(grid.searched, projection, 0), floor=CANDIDATE_PROJECTION)

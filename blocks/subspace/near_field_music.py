@@ -6,7 +6,7 @@ from typing import Any
 import numpy as np
 import numpy.typing as npt
 
-from blocks.subspace.dictionary import Dictionary
+from blocks.subspace.dictionary import Search
 from blocks.subspace.maximum_likelihood import Moments, refine_maximum_likelihood
 from blocks.subspace.refine_music import music_depth
 from blocks.subspace.search_nulls import RESOLVED_DEPTH, search_nulls
@@ -63,7 +63,7 @@ class NearFieldEstimate:
 
 def near_field_music(
     covariance: npt.NDArray[np.complexfloating[Any, Any]],
-    dictionary: Dictionary,
+    dictionary: Search,
     n_sources: int,
     n_snapshots: float,
     *,
@@ -78,7 +78,8 @@ def near_field_music(
 
     Args:
         covariance: ``[sensor, sensor]`` Hermitian, sensors as in the dictionary.
-        dictionary: Model and grid, see :func:`blocks.subspace.dictionary.steering_dictionary`.
+        dictionary: Model and grid, see :func:`blocks.subspace.dictionary.steering_dictionary`; of large uniform
+            lines :func:`blocks.subspace.line_dictionary.line_dictionary`.
         n_sources: 1 .. N - 1.
         n_snapshots: Effective number in the covariance.
         polish: End with :func:`refine_maximum_likelihood`.
@@ -93,7 +94,7 @@ def near_field_music(
 
 
 def near_field_music_samples(
-    x: npt.NDArray[np.complexfloating[Any, Any]], dictionary: Dictionary, n_sources: int, *, polish: bool = True
+    x: npt.NDArray[np.complexfloating[Any, Any]], dictionary: Search, n_sources: int, *, polish: bool = True
 ) -> NearFieldEstimate:
     """As :func:`near_field_music` from samples ``[sensor, snapshot]``; faster where snapshots are few."""
     _check(x.shape[0], dictionary, n_sources)
@@ -104,13 +105,21 @@ def near_field_music_samples(
 
 
 def near_field_from_subspace(
-    signal: npt.NDArray[np.complexfloating[Any, Any]], moments: Moments, dictionary: Dictionary, *, polish: bool = True
+    signal: npt.NDArray[np.complexfloating[Any, Any]],
+    moments: Moments,
+    dictionary: Search,
+    *,
+    polish: bool = True,
+    start: tuple[F64, F64] | None = None,
 ) -> NearFieldEstimate:
-    """The search itself, from an orthonormal signal subspace ``[sensor, source]``."""
+    """The search itself, from an orthonormal signal subspace ``[sensor, source]``.
+
+    ``start``: azimuths and inverse ranges of the last frame, see :func:`blocks.subspace.search_nulls.search_nulls`.
+    """
     n_sources = signal.shape[1]
     exact = signal.astype(np.complex128, copy=False)
     # the step below the tolerance is still taken, and leaves far less than it: Gauss-Newton on a cost near zero
-    nulls = search_nulls(exact, dictionary, tolerance=1e-2)
+    nulls = search_nulls(exact, dictionary, tolerance=1e-2, start=start)
     az, k = nulls.azimuth_rad, nulls.inverse_range_per_m
     if len(az) == 0:
         power, noise_power, covariance = np.zeros(0), None, np.zeros((0, 2, 2))
@@ -140,7 +149,7 @@ def near_field_from_subspace(
     )
 
 
-def _check(n_sensors: int, dictionary: Dictionary, n_sources: int) -> None:
+def _check(n_sensors: int, dictionary: Search, n_sources: int) -> None:
     if n_sensors != len(dictionary.position_m):
         raise ParamError(
             f"near_field_music: data of {n_sensors} sensors, dictionary of {len(dictionary.position_m)}; "

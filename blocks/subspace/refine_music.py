@@ -5,7 +5,7 @@ from typing import NamedTuple
 import numpy as np
 import numpy.typing as npt
 
-from blocks.subspace.dictionary import Dictionary
+from blocks.subspace.dictionary import Search
 from blocks.subspace.steering_rows import steering_rows
 
 F64 = npt.NDArray[np.float64]
@@ -29,7 +29,7 @@ class Nulls(NamedTuple):
 
 def refine_music(
     signal: npt.NDArray[np.complex128],
-    dictionary: Dictionary,
+    dictionary: Search,
     azimuth_rad: F64,
     inverse_range_per_m: F64,
     *,
@@ -69,7 +69,7 @@ def refine_music(
 
 
 def music_depth(
-    signal: npt.NDArray[np.complex128], dictionary: Dictionary, azimuth_rad: F64, inverse_range_per_m: F64
+    signal: npt.NDArray[np.complex128], dictionary: Search, azimuth_rad: F64, inverse_range_per_m: F64
 ) -> F64:
     """MUSIC cost of unit-norm steering vectors at any points ``[point]``, 0 .. 1."""
     return np.array([cost.f for cost in _costs(signal, dictionary, azimuth_rad, inverse_range_per_m)])
@@ -95,7 +95,7 @@ class _Limits(NamedTuple):
     step_k: float
 
     @classmethod
-    def of(cls, dictionary: Dictionary) -> "_Limits":
+    def of(cls, dictionary: Search) -> "_Limits":
         grid = dictionary.grid
         low, high = grid.inverse_range_limits_per_m
         return cls(
@@ -144,7 +144,7 @@ class _Peak:
 
 
 def _costs(
-    signal: npt.NDArray[np.complex128], dictionary: Dictionary, azimuth_rad: F64, inverse_range_per_m: F64
+    signal: npt.NDArray[np.complex128], dictionary: Search, azimuth_rad: F64, inverse_range_per_m: F64
 ) -> list[_Cost]:
     """Cost at each point ``[peak]``."""
     b = steering_rows(  # (peak, 3, sensor)

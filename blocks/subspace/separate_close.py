@@ -3,7 +3,7 @@
 import numpy as np
 import numpy.typing as npt
 
-from blocks.subspace.dictionary import Dictionary
+from blocks.subspace.dictionary import Search
 from blocks.subspace.maximum_likelihood import Moments, SourceFit, refine_maximum_likelihood
 from blocks.subspace.refine_music import music_depth
 from blocks.subspace.search_nulls import RESOLVED_DEPTH, remaining_projection
@@ -19,7 +19,7 @@ MAX_ITERATIONS = 15
 
 
 def separate_close(
-    signal: npt.NDArray[np.complex128], moments: Moments, dictionary: Dictionary, fit: SourceFit, n_sources: int
+    signal: npt.NDArray[np.complex128], moments: Moments, dictionary: Search, fit: SourceFit, n_sources: int
 ) -> SourceFit:
     """Add sources to ``fit`` until there are ``n_sources``, or none is left that can be told from the others.
 
@@ -38,9 +38,9 @@ def separate_close(
     n_sources = min(n_sources, n_above_noise(signal, moments))
     while len(fit.azimuth_rad) < n_sources:
         remaining = remaining_projection(signal, dictionary, fit.azimuth_rad, fit.inverse_range_per_m)
-        shape = (len(dictionary.azimuth_rad), dictionary.grid.n_range)
-        starts = local_maxima(remaining.reshape(shape), wraps=dictionary.grid.wraps)[:N_STARTS]
-        tried = [_with_source(moments, dictionary, fit, int(start)) for start in starts]
+        starts = local_maxima(remaining, wraps=dictionary.grid.wraps)[:N_STARTS]
+        points = zip(*dictionary.point(starts), strict=True)
+        tried = [_with_source(moments, dictionary, fit, float(az), float(k)) for az, k in points]
         kept = [one for one in tried if one is not None and _tells_apart(signal, dictionary, one)]
         if not kept:
             return fit
@@ -93,17 +93,18 @@ def separation(azimuth_rad: F64, inverse_range_per_m: F64, covariance: F64, *, f
     return np.sqrt(np.where(unknown, joint, x**2 / both[..., 0, 0]))
 
 
-def _with_source(moments: Moments, dictionary: Dictionary, fit: SourceFit, start: int) -> SourceFit | None:
-    n_range = dictionary.grid.n_range
-    azimuth = np.append(fit.azimuth_rad, dictionary.azimuth_rad[start // n_range])
-    inverse_range = np.append(fit.inverse_range_per_m, dictionary.inverse_range_per_m[start % n_range])
+def _with_source(
+    moments: Moments, dictionary: Search, fit: SourceFit, azimuth_rad: float, inverse_range_per_m: float
+) -> SourceFit | None:
+    azimuth = np.append(fit.azimuth_rad, azimuth_rad)
+    inverse_range = np.append(fit.inverse_range_per_m, inverse_range_per_m)
     try:
         return refine_maximum_likelihood(moments, dictionary, azimuth, inverse_range, max_iterations=MAX_ITERATIONS)
     except EstimationError:
         return None  # the descent ran two sources into one: from this start there is no further source
 
 
-def _tells_apart(signal: npt.NDArray[np.complex128], dictionary: Dictionary, fit: SourceFit) -> bool:
+def _tells_apart(signal: npt.NDArray[np.complex128], dictionary: Search, fit: SourceFit) -> bool:
     """All sources lie in the signal subspace, inside the search, and are distinct beyond doubt."""
     low, high = dictionary.grid.inverse_range_limits_per_m
     if low < high and (fit.inverse_range_per_m >= high).any():

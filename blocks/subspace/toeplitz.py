@@ -65,6 +65,12 @@ class ToeplitzAverage(Block):
         return {**arrays, "covariance": toeplitz_average(arrays["covariance"])}
 
 
+def is_uniform_line(position_m: np.ndarray, most_spacing_m: float, tolerance: float = 1e-6) -> bool:
+    """Whether sensors ``[sensor, xyz]`` are an ascending uniform line along x, at most ``most_spacing_m`` apart."""
+    spacing, off = _line_fit(position_m) if len(position_m) > 1 else (0.0, np.inf)
+    return 0 < spacing <= most_spacing_m * (1 + 1e-9) and off <= tolerance * spacing
+
+
 def uniform_spacing(position_m: np.ndarray, tolerance: float = 1e-6) -> float:
     """Distance between neighbours of a uniform line along x with ascending channels, metres.
 
@@ -77,14 +83,19 @@ def uniform_spacing(position_m: np.ndarray, tolerance: float = 1e-6) -> float:
     """
     if len(position_m) < 2:
         raise ParamError(f"a uniform line has at least 2 sensors, got {len(position_m)}")
-    spacing = float(position_m[-1, 0] - position_m[0, 0]) / (len(position_m) - 1)
-    place = np.zeros_like(position_m)
-    place[:, 0] = position_m[0, 0] + spacing * np.arange(len(position_m))
-    place[:, 1:] = position_m[0, 1:]
-    off = float(np.abs(position_m - place).max())
+    spacing, off = _line_fit(position_m)
     if not (spacing > 0 and off <= tolerance * spacing):
         raise ParamError(
             f"expected a uniform line along x with ascending channels; a sensor is {off:.3g} m from its place "
             f"(spacing {spacing:.3g} m); use an estimator for any array (near_field_music, far_field_music)"
         )
     return spacing
+
+
+def _line_fit(position_m: np.ndarray) -> tuple[float, float]:
+    """Spacing between first and last sensor, and how far the worst is from its place on that line, metres."""
+    spacing = float(position_m[-1, 0] - position_m[0, 0]) / (len(position_m) - 1)
+    place = np.zeros_like(position_m)
+    place[:, 0] = position_m[0, 0] + spacing * np.arange(len(position_m))
+    place[:, 1:] = position_m[0, 1:]
+    return spacing, float(np.abs(position_m - place).max())
