@@ -102,6 +102,8 @@ class SubspaceTracker:
         n_guards: Columns carried beyond them.
         tolerance: Largest angle error, relative to 1 rad, by the residual bound.
         max_steps: Most steps before starting anew.
+
+    ``n_warm`` and ``n_cold`` count the two, ``was_warm`` tells which the last one was.
     """
 
     def __init__(self, n_sources: int, *, n_guards: int = 2, tolerance: float = 0.02, max_steps: int = 3) -> None:
@@ -114,6 +116,7 @@ class SubspaceTracker:
         self.tolerance, self.max_steps = tolerance, max_steps
         self.n_warm = 0
         self.n_cold = 0
+        self.was_warm = False
         self._block: Complex | None = None
 
     def forget(self) -> None:
@@ -139,9 +142,11 @@ class SubspaceTracker:
                 if (error <= self.tolerance * gap).all():
                     self._block = vectors
                     self.n_warm += 1
+                    self.was_warm = True
                     return vectors[:, : self.n_sources]
         self._block = None
         vectors = signal_subspace_from_samples(data, n_block) if samples else signal_subspace(data, n_block)
         self._block = vectors
         self.n_cold += 1
+        self.was_warm = False
         return vectors[:, : self.n_sources]
