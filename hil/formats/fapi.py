@@ -28,7 +28,7 @@ PROFILES: tuple[Profile, ...] = get_args(Profile)
 Usage = Literal["beam_management", "codebook", "non_codebook", "antenna_switching"]
 USAGES: tuple[Usage, ...] = get_args(Usage)
 #: Representations of H: dtype and bytes of a complex value. The last is a vendor's.
-REPRESENTATIONS = {0: np.dtype("i1"), 1: np.dtype("i2"), 2: np.dtype("f4")}
+REPRESENTATIONS: dict[int, np.dtype[Any]] = {0: np.dtype("i1"), 1: np.dtype("i2"), 2: np.dtype("f4")}
 #: No valid timing advance, and no valid one in ns.
 NO_TIMING_ADVANCE, NO_TIMING_ADVANCE_NS = 0xFFFF, -0x8000
 #: Most values of one matrix, and most PDUs and bytes of one message, that are believed.

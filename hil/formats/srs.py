@@ -48,7 +48,9 @@ class Srs(Params, frozen=True, cache_hash=True):
     start_symbol: Annotated[Index, Meta(le=13, description="l_0 in the slot")] = 13
     n_symbols: Literal[1, 2, 4] = 1
     repetition: Annotated[Literal[1, 2, 4], Meta(description="symbols of the same band in one slot")] = 1
-    period_slots: Annotated[Count, Meta(le=2560, description="T_SRS")] = 160
+    period_slots: Annotated[
+        Literal[1, 2, 4, 5, 8, 10, 16, 20, 32, 40, 64, 80, 160, 320, 640, 1280, 2560], Meta(description="T_SRS")
+    ] = 160
     offset_slots: Annotated[Index, Meta(le=2559, description="T_offset, below the period")] = 0
 
     def __post_init__(self) -> None:

@@ -1,0 +1,1 @@
+"""What a base station measures on the sounding reference signals of terminals in the scene."""
