@@ -105,8 +105,10 @@ def decode_v1(data: bytes | bytearray | memoryview) -> HeaderV1:
         raise WireError(f"heimdall 1: a header has {V1_BYTES} bytes, got {len(data)}")
     sync, *fields = _V1.unpack(data)
     if sync != SYNC_WORD:
-        raise WireError(f"heimdall 1: a header begins with 0x{SYNC_WORD:08X}, got 0x{sync:08X}")
-    header = HeaderV1(*fields[:16], tuple(fields[16 : 16 + MAX_CHANNELS]), *fields[16 + MAX_CHANNELS :])
+        hint = " (a packet of version 2)" if bytes(data[:4]) == MAGIC else ""
+        raise WireError(f"heimdall 1: a header begins with 0x{SYNC_WORD:08X}, got 0x{sync:08X}{hint}")
+    gains = tuple(fields[16 : 16 + MAX_CHANNELS])
+    header = HeaderV1._make([*fields[:16], gains, *fields[16 + MAX_CHANNELS :]])
     if not (0 < header.n_channels <= MAX_CHANNELS and header.n_samples <= MAX_CPI_SAMPLES):
         raise WireError(f"heimdall 1: {header.n_channels} channels of {header.n_samples} samples cannot be")
     if header.frame_type >= len(FRAME_TYPES) or header.bits not in (0, 32):
@@ -214,7 +216,7 @@ def decode_v2(data: bytes | bytearray | memoryview, start: int = 0) -> HeaderV2 
     if len(data) - start < V2_FIXED_BYTES + 8 * n_channels:
         return None
     floats = struct.unpack_from(f"<{2 * n_channels}f", data, start + V2_FIXED_BYTES)
-    return HeaderV2(*words, floats[::2], floats[1::2])
+    return HeaderV2._make([*words, floats[::2], floats[1::2]])
 
 
 def find_v2(data: bytes | bytearray | memoryview, start: int = 0) -> tuple[int, HeaderV2 | None]:
@@ -273,3 +275,16 @@ TUNER_HZ = (24e6, 1.766e9)
 def nearest_gain_tenth_db(gain_db: float, gains: Sequence[int] = TUNER_GAINS_TENTH_DB) -> int:
     """The gain that the tuners have which is nearest to ``gain_db``."""
     return min(gains, key=lambda g: abs(g - 10 * gain_db))
+
+
+def status_v2(line: bytes) -> str | None:
+    """What a line of the control port says of the last command: nothing where it was done, why where it was not;
+    ``None``: it is about something else."""
+    try:
+        message = json.loads(line)
+    except (ValueError, RecursionError):
+        return None
+    status = message.get("status") if isinstance(message, dict) else None
+    if not isinstance(status, str):
+        return None
+    return "" if status in ("ok", "success") else str(message.get("message") or message.get("error") or status)

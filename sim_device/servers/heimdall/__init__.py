@@ -1,0 +1,1 @@
+"""KrakenSDR's data acquisition, heimdall, in both versions of its protocol."""
