@@ -9,7 +9,7 @@ import numpy as np
 import numpy.typing as npt
 from msgspec import Meta
 
-from hil.block import Block, Result
+from hil.block import Block, Out, Result
 from hil.errors import EstimationError, PortError
 from hil.frame import AnyArray, Frame
 from hil.params import Params
@@ -99,7 +99,8 @@ class ToComplexParams(Params, frozen=True):
 class ToComplex(Block):
     """IQ of full scale 1 from whatever a device gives: the header names the axes, the descriptor full scale and offset.
 
-    complex64 samples pass through, so that a graph need not know which device it has.
+    complex64 samples pass through, so that a graph need not know which device it has. What the device says of a frame
+    (``meta``: gain, noise source) is handed on.
     """
 
     params: ToComplexParams
@@ -121,7 +122,7 @@ class ToComplex(Block):
             raise PortError(f"{self.name}.raw: expected a frame with an array 'iq' and named axes, got arrays: {has}")
         raw, axes = arrays[name], specs[name].axes
         if raw.dtype == np.complex64:
-            return {"iq": to_complex(raw, axes)}
+            return Out({"iq": to_complex(raw, axes)}, {"meta": self.header.meta})
         given, said = self.params.full_scale, self._raw.get("full_scale")
         full_scale = said if given is None else given
         if full_scale is None:
@@ -130,4 +131,4 @@ class ToComplex(Block):
                 f"{self.header.stream!r} has no descriptor with raw.full_scale; give the parameter full_scale"
             )
         offset = self._raw.get("offset", 0.0) if self.params.offset is None else self.params.offset
-        return {"iq": to_complex(raw, axes, float(full_scale), float(offset))}
+        return Out({"iq": to_complex(raw, axes, float(full_scale), float(offset))}, {"meta": self.header.meta})

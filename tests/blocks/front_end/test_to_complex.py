@@ -94,7 +94,8 @@ def test_refuses_three_components():
 
 
 def raw_frame(raw, axes, name="iq"):
-    return Frame.of(Header("dev.iq", 5, epoch=2, sample_start=100), **{name: (raw, axes, "count")})
+    header = Header("dev.iq", 5, epoch=2, sample_start=100, meta={"noise_source": True})
+    return Frame.of(header, **{name: (raw, axes, "count")})
 
 
 def descriptor(**extra):
@@ -108,6 +109,7 @@ def test_full_scale_comes_from_the_descriptor_and_axes_from_the_header():
     ((port, frame),) = block.feed("raw", raw_frame(raw, "snapshot sensor component"))
     assert port == "iq"
     assert (frame.header.seq, frame.header.epoch, frame.header.sample_start) == (5, 2, 100)
+    assert frame.header.meta == {"noise_source": True}
     assert frame.header.arrays[0].axes == ("sensor", "snapshot")
     np.testing.assert_allclose(frame["iq"], by_loops(raw, "interleaved", 127.5, 127.5), rtol=2e-7)
 
