@@ -8,6 +8,7 @@ absent its rows are left out, which the command says.
 from __future__ import annotations
 
 import argparse
+import functools
 import importlib
 import sys
 import time
@@ -21,9 +22,11 @@ from threadpoolctl import threadpool_limits
 
 from benchmarks.report import Report, median_ci95
 from blocks.bounds.cramer_rao import stochastic_crb
-from blocks.subspace.dictionary import Dictionary, Grid, steering_dictionary
+from blocks.subspace.dictionary import Dictionary, Grid, Search, steering_dictionary
 from blocks.subspace.esprit import esprit
+from blocks.subspace.line_dictionary import line_dictionary
 from blocks.subspace.line_music import line_grid, line_music
+from blocks.subspace.music import NearFieldMusic
 from blocks.subspace.near_field_batch import near_field_music_batch
 from blocks.subspace.near_field_line import FresnelGrid, fresnel_grid, near_field_line
 from blocks.subspace.near_field_music import near_field_music_samples
@@ -34,6 +37,8 @@ from blocks.subspace.search_nulls import search_nulls
 from blocks.subspace.signal_subspace import signal_subspace, signal_subspace_from_samples
 from blocks.subspace.track_subspace import SubspaceTracker
 from hil.array import ArrayGeometry
+from hil.descriptor import descriptor_frame
+from hil.frame import Frame, Header
 from hil.wavefront import steering_vector_polar
 
 F64 = npt.NDArray[np.float64]
@@ -337,6 +342,37 @@ def large(report: Report, n_rounds: int) -> None:
     add(report, case, "coarse grid by FFT, off the grid", took["coarse"], product, took["product"], at_most=15.0)
     add(report, case, "signal subspace from samples", took["subspace"], "covariance and eigh", took["eigh"])
     _stream(report, array, coarse, n_rounds)
+    _whole_estimates(report, array, truth, exact, n_rounds)
+
+
+def _whole_estimates(report: Report, array: ArrayGeometry, truth: Scene, fine: Grid, n_rounds: int) -> None:
+    """What the block NearFieldMusic does a frame: powers, errors and likelihood fit included, by FFT and dictionary."""
+    m, case = len(truth.azimuth_rad), "near field 256, M=4, T=100, with likelihood fit"
+    rows: dict[str, Search] = {}
+    for name, grid, size in (("512 x 256", fine, (512, 256)), ("coarse", Grid.coarse(array, LAMBDA), (None, None))):
+        rows[f"{name}, FFT"] = line_dictionary(array, LAMBDA, grid, n_azimuth=size[0], n_range=size[1])
+        rows[f"{name}, dictionary"] = steering_dictionary(array, LAMBDA, grid)
+    found = {name: near_field_music_samples(truth.x, search, m) for name, search in rows.items()}
+    azimuth = {name: np.sort(estimate.azimuth_rad) for name, estimate in found.items()}
+    for name in rows:
+        check(in_bounds(array, truth, azimuth[name]), f"{name} is off")
+        check(np.abs(azimuth[name] - azimuth["512 x 256, dictionary"]).max() < 1e-6, f"{name} is not the dictionary's")
+
+    def call(search: Search) -> Callable[[], Any]:
+        return lambda: near_field_music_samples(truth.x, search, m)
+
+    took = take_turns({name: call(search) for name, search in rows.items()}, max(7, n_rounds // 4))
+    for name in ("512 x 256", "coarse"):
+        add(report, case, f"{name} by FFT", took[f"{name}, FFT"], "by dictionary", took[f"{name}, dictionary"])
+    header = Header("x", 0, frequency_hz=299792458.0 / LAMBDA)
+    for track in (False, True):
+        block = NearFieldMusic("music", n_sources=m, track=track)
+        block.feed("iq", descriptor_frame(header, array))
+        frame = Frame.of(header, iq=(truth.x, "sensor snapshot", "FS"))
+        (out,) = (given for port, given in block.feed("iq", frame) if port == "estimates")
+        check(in_bounds(array, truth, out["azimuth_rad"]), "the block is off")
+        times = take_turns({"block": functools.partial(block.feed, "iq", frame)}, n_rounds)["block"]
+        add(report, case, f"block NearFieldMusic, a frame{', tracked' if track else ''}", times)
 
 
 def _stream(report: Report, array: ArrayGeometry, grid: FresnelGrid, n_rounds: int) -> None:
