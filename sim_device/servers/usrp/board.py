@@ -3,8 +3,6 @@
 from __future__ import annotations
 
 import logging
-import socket
-import threading
 from collections.abc import Callable
 
 from hil.errors import WireError
@@ -19,6 +17,7 @@ from sim_device.servers.usrp.management import (
     parse_management,
     run_transaction,
 )
+from sim_device.servers.usrp.network import Network
 from sim_device.servers.usrp.radio import (
     RX_ERR_ADDR,
     RX_ERR_PORT,
@@ -32,9 +31,7 @@ from sim_device.servers.usrp.radio_clock import Timekeeper
 log = logging.getLogger(__name__)
 
 CHDR_PORT = 49153
-_POLL_S = 0.05
 _BUFFER_BYTES = 4 << 20
-_MAX_DATAGRAM = 1 << 16
 _IPV4_UDP = 1  # kind of transport
 
 
@@ -94,10 +91,10 @@ class Board:
         n_channels: int,
         timekeeper: Timekeeper,
         commanded: Callable[[], None],
-        ending: threading.Event,
+        network: Network,
     ) -> None:
         self.index, self.address, self.timekeeper = index, address, timekeeper
-        self._commanded, self._ending = commanded, ending
+        self._commanded = commanded
         self.core = Core(n_channels)
         self.radio = Radio(n_channels)
         self.transport, self.crossbar = _Transport(self), _Crossbar(self)
@@ -105,32 +102,17 @@ class Board:
         self._hosts: dict[int, tuple[str, int]] = {}  # host endpoint: where it is
         self._error_seq = 0
         self.n_refused = 0
-        self.socket = socket.socket(socket.AF_INET, socket.SOCK_DGRAM)
-        try:
-            for option in (socket.SO_RCVBUF, socket.SO_SNDBUF):
-                self.socket.setsockopt(socket.SOL_SOCKET, option, _BUFFER_BYTES)
-            self.socket.bind((address, CHDR_PORT))
-        except BaseException:
-            self.socket.close()
-            raise
-        self.socket.settimeout(_POLL_S)
+        self.socket = network.bind_udp((address, CHDR_PORT), self.receive, _BUFFER_BYTES)
 
     # -- packets ---------------------------------------------------------------------------------------------------
 
-    def listen(self) -> None:
-        """Answer packets until the end."""
-        while not self._ending.is_set():
-            try:
-                data, host = self.socket.recvfrom(_MAX_DATAGRAM)
-            except TimeoutError:
-                continue
-            except ConnectionRefusedError:  # the host's port has gone; the next datagram is another's
-                continue
-            try:
-                self.handle(data, host)
-            except WireError as error:
-                self.n_refused += 1
-                log.debug("board %s: %s", self.address, error)
+    def receive(self, data: bytes, host: tuple[str, int]) -> None:
+        """Do what a datagram asks for; what is none of ours is counted."""
+        try:
+            self.handle(data, host)
+        except WireError as error:
+            self.n_refused += 1
+            log.debug("board %s: %s", self.address, error)
 
     def handle(self, data: bytes, host: tuple[str, int]) -> None:
         """Do what a datagram asks for.
@@ -230,6 +212,3 @@ class Board:
         self._error_seq += 1
         self.send(chdr.build_packet(chdr.CONTROL, epid, self._error_seq, message.pack()), epid)
 
-
-    def close(self) -> None:
-        self.socket.close()

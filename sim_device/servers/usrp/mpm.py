@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import logging
 import secrets
-import threading
 import time
 from collections.abc import Callable
 from typing import Any
@@ -42,11 +41,10 @@ class Motherboard:
 
     def __init__(self, board: Board, serial: str, feed: SampleFeed, base_gain_db: float, mtu: int = _MTU) -> None:
         self._board, self.serial, self._feed, self._base_gain_db, self._mtu = board, serial, feed, base_gain_db, mtu
-        self._lock = threading.Lock()
         self._token: str | None = None
         self._claimed_by, self._renewed_s = "", 0.0
         self._clock_source, self._time_source = "internal", "internal"
-        self._gain_db = 0.0
+        self._rate_hz: float | None = None
         self._methods: dict[str, Callable[..., Any]] = {
             "claim": self._claim,
             "list_methods": lambda: [[name, "", True] for name in sorted(self._methods)],
@@ -89,7 +87,7 @@ class Motherboard:
             "list_updateable_components": lambda: [],
             "set_channel_mode": lambda *_: None,
             "enable_pps_out": lambda *_: None,
-            "db_0_get_master_clock_rate": lambda: self._feed.sample_rate_hz,
+            "db_0_get_master_clock_rate": self._clock_rate,
             "db_0_set_catalina_clock_rate": self._set_clock_rate,
             "db_0_catalina_tune": self._tune,
             "db_0_set_gain": self._set_gain,
@@ -142,24 +140,21 @@ class Motherboard:
 
     def release(self) -> None:
         """Forget who has claimed the board."""
-        with self._lock:
-            self._token = None
+        self._token = None
 
     # -- claims ----------------------------------------------------------------------------------------------------
 
     def _live_token(self) -> str | None:
-        with self._lock:
-            if self._token is not None and time.monotonic() - self._renewed_s > CLAIM_S:
-                self._token = None
-            return self._token
+        if self._token is not None and time.monotonic() - self._renewed_s > CLAIM_S:
+            self._token = None
+        return self._token
 
     def _claim(self, sender: str) -> str:
         if self._live_token() is not None:
             log.warning("board %s: %s wants it, but %s has it", self._board.address, sender, self._claimed_by)
             return ""
-        with self._lock:
-            self._token, self._claimed_by, self._renewed_s = secrets.token_hex(16), sender, time.monotonic()
-            return self._token
+        self._token, self._claimed_by, self._renewed_s = secrets.token_hex(16), sender, time.monotonic()
+        return self._token
 
     def _reclaim(self) -> bool:
         self._renewed_s = time.monotonic()
@@ -194,17 +189,19 @@ class Motherboard:
         ]  # fmt: skip
 
     def _clocks(self) -> list[dict[str, str]]:
-        rate_hz = self._feed.sample_rate_hz
+        rate_hz = self._clock_rate()
         return [
             {"name": "radio_clk", "freq": str(rate_hz), "mutable": "true"},
             {"name": "bus_clk", "freq": str(200e6), "mutable": "false"},
         ]
 
     def _timekeeper_time(self, index: int, at_last_pulse: bool) -> int:
+        self.apply_clock_rate()
         keeper = self._board.timekeeper
         return (keeper.at_last_pulse() if at_last_pulse else keeper.now()) & (1 << 64) - 1
 
     def _set_timekeeper_time(self, index: int, ticks: int, at_next_pulse: bool) -> None:
+        self.apply_clock_rate()
         self._board.timekeeper.set(int(ticks), bool(at_next_pulse))
 
     def _set_clock_source(self, source: str, *_: Any) -> None:
@@ -230,10 +227,18 @@ class Motherboard:
     # -- the AD9361 ------------------------------------------------------------------------------------------------
 
     def _set_clock_rate(self, rate_hz: float, *_: Any) -> float:
-        rate_hz = min(max(float(rate_hz), SAMPLE_RATE_HZ[0]), SAMPLE_RATE_HZ[1])
-        if rate_hz != self._feed.sample_rate_hz:
+        self._rate_hz = min(max(float(rate_hz), SAMPLE_RATE_HZ[0]), SAMPLE_RATE_HZ[1])
+        return self._rate_hz
+
+    def _clock_rate(self) -> float:
+        return self._feed.sample_rate_hz if self._rate_hz is None else self._rate_hz
+
+    def apply_clock_rate(self) -> None:
+        """Let the array run at the rate that was set last. It waits until somebody asks for time or samples: a host
+        that starts goes through other rates to test its codec, which are none of the array's."""
+        rate_hz, self._rate_hz = self._rate_hz, None
+        if rate_hz is not None and rate_hz != self._feed.sample_rate_hz:
             self._feed.command("set_sample_rate", {"sample_rate_hz": rate_hz})
-        return rate_hz
 
     def _tune(self, which: str, frequency_hz: float, *_: Any) -> float:
         frequency_hz = min(max(float(frequency_hz), FREQUENCY_HZ[0]), FREQUENCY_HZ[1])

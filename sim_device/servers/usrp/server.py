@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import errno
 import ipaddress
 import random
@@ -14,10 +15,11 @@ from hil.errors import DriverError, ParamError
 from sim_device.servers.protocol_faults import FaultKind
 from sim_device.servers.protocol_server import ProtocolServer, ServerParams
 from sim_device.servers.usrp.board import CHDR_PORT, Board
-from sim_device.servers.usrp.discovery import DISCOVERY_PORT, Discovery
+from sim_device.servers.usrp.discovery import DISCOVERY_PORT, discovery_answer
 from sim_device.servers.usrp.mpm import Motherboard
+from sim_device.servers.usrp.network import Network
 from sim_device.servers.usrp.radio_clock import RadioClock, Timekeeper
-from sim_device.servers.usrp.rpc import RpcServer
+from sim_device.servers.usrp.rpc import RpcConversation
 from sim_device.servers.usrp.streaming import Streaming
 
 RPC_PORT = 49601
@@ -36,32 +38,26 @@ class UsrpServerParams(ServerParams, frozen=True, kw_only=True):
         float,
         Meta(gt=0, le=60, description="a host behind by more overruns the radio", extra_json_schema={"unit": "s"}),
     ] = 0.5
-    mtu: Annotated[int, Meta(ge=576, le=9000, description="longest datagram, bytes")] = 8000
+    mtu: Annotated[int, Meta(ge=576, le=9000, description="longest IP packet, bytes")] = 9000
 
 
 class _Unit:
     """A board with all that listens at its address."""
 
     def __init__(self, server: UsrpServer, index: int, address: str) -> None:
-        timekeeper = Timekeeper(server.clock, index)
-        self._open: list[Any] = []
-        try:
-            self.board = Board(index, address, CHANNELS_A_BOARD, timekeeper, server.wake, server.ending)
-            self._open.append(self.board)
-            self.motherboard = Motherboard(
-                self.board, f"51A000{index:X}", server.feed, server.base_gain_db, server.params.mtu
-            )
-            self.rpc = RpcServer((address, RPC_PORT), self.motherboard.call, server.thread, server.ending)
-            self._open.append(self.rpc)
-            self.discovery = Discovery(address, self.motherboard, server.ending)
-            self._open.append(self.discovery)
-        except BaseException:
-            self.close()
-            raise
+        network, timekeeper = server.network, Timekeeper(server.clock, index)
+        self.board = Board(index, address, CHANNELS_A_BOARD, timekeeper, server.wake, network)
+        self.motherboard = Motherboard(
+            self.board, f"51A000{index:X}", server.feed, server.base_gain_db, server.params.mtu
+        )
+        network.listen_tcp((address, RPC_PORT), lambda: RpcConversation(self.motherboard.call))
+        self._discovery = network.bind_udp((address, DISCOVERY_PORT), self._discovered)
 
-    def close(self) -> None:
-        for part in self._open:
-            part.close()
+    def _discovered(self, request: bytes, host: tuple[str, int]) -> None:
+        answer = discovery_answer(request, self.motherboard)
+        if answer is not None:
+            with contextlib.suppress(OSError):  # it has gone, or is where no answer reaches it
+                self._discovery.sendto(answer, host)
 
 
 class UsrpServer(ProtocolServer):
@@ -77,6 +73,7 @@ class UsrpServer(ProtocolServer):
     def __init__(self, params: Mapping[str, Any], control_endpoint: str = "tcp://127.0.0.1:*") -> None:
         super().__init__(params, control_endpoint)
         self.units: list[_Unit] = []
+        self.network = Network(self.ending)
         self._streaming: Streaming | None = None
         try:
             n, rest = divmod(self.feed.n_channels, CHANNELS_A_BOARD)
@@ -87,6 +84,7 @@ class UsrpServer(ProtocolServer):
                 )
             self.clock = RadioClock(self.feed)
             self.base_gain_db = self.feed.gain_db
+            self.feed.counts(0, 1)  # what is repeated is brought into the radio's form before anybody waits for it
             self.units = self._bind(n)
             boards = [u.board for u in self.units]
             self._streaming = Streaming(self.feed, self.clock, boards, self.faults, self.params.fifo_s, self.ending)
@@ -108,15 +106,11 @@ class UsrpServer(ProtocolServer):
     def begin(self) -> None:
         assert self._streaming is not None
         self.thread(self._streaming.run)
-        for unit in self.units:
-            self.thread(unit.board.listen)
-            self.thread(unit.rpc.listen)
-            self.thread(unit.discovery.listen)
+        self.thread(self.network.run)
 
     def close(self) -> None:
         super().close()
-        for unit in self.units:
-            unit.close()
+        self.network.close()
 
     def stats(self) -> dict[str, Any]:
         streaming = self._streaming
@@ -135,7 +129,7 @@ class UsrpServer(ProtocolServer):
         """Let the protocol go wrong once: stall, drop_connection, corrupt ... Return what it can do."""
         if kind == "drop_connection":
             for unit in self.units:
-                unit.rpc.drop_connections()
+                self.network.drop_connections(unit.board.address)
                 unit.motherboard.release()
             assert self._streaming is not None
             self._streaming.forget_hosts()
@@ -155,12 +149,12 @@ class UsrpServer(ProtocolServer):
             if host == "auto":
                 first = f"127.{chosen.randint(1, 254)}.{chosen.randint(0, 254)}.{chosen.randint(1, 254 - n)}"
             units: list[_Unit] = []
+            before = self.network.opened()
             try:
                 for i in range(n):
                     units.append(_Unit(self, i, str(ipaddress.IPv4Address(first) + i)))
             except (OSError, ValueError) as error:
-                for unit in units:
-                    unit.close()
+                self.network.release([s for s in self.network.opened() if s not in before])
                 if isinstance(error, OSError) and error.errno == errno.EADDRINUSE and left:
                     continue
                 ports = f"UDP {DISCOVERY_PORT}, TCP {RPC_PORT}, UDP {CHDR_PORT}"

@@ -120,6 +120,7 @@ class Streaming:
         if not commands or (stream.tick is not None and commands[0] is not None):
             return
         _, command = stream.radio.take_command()
+        log.debug("board %s, channel %d: %s, tick %s", stream.board.address, stream.channel, command, stream.tick)
         if command is None:
             stream.stopping = stream.tick is not None
             return
@@ -221,6 +222,7 @@ class Streaming:
         """The radio lost samples: it says so and stops, and the host starts it again."""
         assert stream.tick is not None
         self.n_overruns += 1
+        log.debug("board %s, channel %d: overrun at %d", stream.board.address, stream.channel, stream.tick)
         stream.board.report(stream.channel, ERROR_OVERRUN, stream.tick + stream.board.timekeeper.offset(stream.tick))
         stream.tick, stream.stopping = None, False
 
