@@ -1,13 +1,14 @@
-"""[HI] live: three targets before a 256-element line at 30 GHz, some elements faulty -> fault map, positions, bounds.
+"""[HI] live: three targets before 256 elements at 30 GHz, some of them faulty -> fault map, positions, bounds.
 
-Run: ``hil run flowgraphs.hi_aware``; while it runs: ``hil ctl sim.inject_fault element=7`` and
-``hil ctl sim.clear_fault element=7``. The fault map follows within a frame or two.
+Run: ``hil run flowgraphs.hi_aware``, or ``hil run flowgraphs.hi_aware --set device.array=ura`` for 16 by 16 of them; while
+it runs: ``hil ctl sim.inject_fault element=7`` and ``hil ctl sim.clear_fault element=7``. The fault map follows within
+a frame or two.
 """
 
 from __future__ import annotations
 
 import math
-from typing import Annotated, Any
+from typing import Annotated, Any, Literal
 
 from msgspec import Meta
 
@@ -18,8 +19,12 @@ from drivers.xl_array import XlArray
 from hil.graph import Graph
 from hil.params import Count, Hz, Params, Seed, params_to_plain
 
-#: [HI] Section VI-A: azimuth (rad) and range (m) of the targets, and the pilot that each sends.
-_TARGETS = ((math.pi / 12, 10.0), (-math.pi / 12, 18.0), (-math.pi / 6, 8.0))
+#: Azimuth and elevation (rad) and range (m) of the targets: those of [HI] Section VI-A before a line, nearer ones
+#: before a rectangle, whose aperture is so much less; and the pilot that each sends.
+_TARGETS = {
+    "ula": ((math.pi / 12, 0.0, 10.0), (-math.pi / 12, 0.0, 18.0), (-math.pi / 6, 0.0, 8.0)),
+    "ura": ((math.pi / 12, 0.2, 0.5), (-math.pi / 12, -0.1, 0.7), (-math.pi / 6, 0.3, 0.4)),
+}
 _PILOT_LENGTH, _PILOT_ROOTS = 101, (1, 5, 7)
 #: Power of each target at the array's centre.
 _SOURCE_POWER_DB = -20.0
@@ -31,7 +36,9 @@ class Device(Params, frozen=True):
     endpoint: Annotated[
         str | None, Meta(description="frames of a running array, tcp://127.0.0.1:5555; absent: start a simulated one")
     ] = None
-    n_elements: Annotated[int, Meta(ge=16, le=1024, description="elements of the line, half a wavelength apart")] = 256
+    array: Annotated[Literal["ula", "ura"], Meta(description="a line, or an upright rectangle")] = "ula"
+    n_elements: Annotated[int, Meta(ge=16, le=1024, description="elements, half a wavelength apart")] = 256
+    n_rows: Annotated[int, Meta(ge=2, le=512, description="rows of a rectangle, a divisor of n_elements")] = 16
     frequency_hz: Annotated[Hz, Meta(le=1e12, description="centre frequency")] = 30e9
     n_snapshots: Annotated[Count, Meta(le=100_000, description="samples of a frame")] = 100
     frame_rate_hz: Annotated[Hz, Meta(le=10_000, description="frames a second of the device's time")] = 20.0
@@ -49,6 +56,10 @@ class Device(Params, frozen=True):
     pilots: Annotated[bool, Meta(description="targets send known pilots; else noise-like signals")] = True
     real_time: Annotated[bool, Meta(description="keep to the clock; else as fast as frames are worked on")] = True
     seed: Annotated[Seed, Meta(description="of every draw of the device")] = 1
+
+    def __post_init__(self) -> None:
+        if self.array == "ura" and (self.n_elements % self.n_rows or self.n_elements < 2 * self.n_rows):
+            raise ValueError(f"{self.n_elements} elements do not fill {self.n_rows} rows of at least two")
 
 
 class Settings(Params, frozen=True):
@@ -85,13 +96,17 @@ def source_params(device: Device) -> dict[str, Any]:
     if device.endpoint is not None:
         return {"endpoint": device.endpoint}
     faults = [{"kind": "phase", "probability": device.fault_probability}] if device.fault_probability else []
+    array: dict[str, Any] = {"kind": "ula", "n": device.n_elements}
+    if device.array == "ura":
+        array = {"kind": "ura", "nx": device.n_elements // device.n_rows, "nz": device.n_rows}
+    n_targets = len(_TARGETS[device.array])
     simulated = {
-        "array": {"kind": "ula", "n": device.n_elements},
-        "sources": [_target(device, i) for i in range(len(_TARGETS))],
+        "array": array,
+        "sources": [_target(device, i) for i in range(n_targets)],
         "frequency_hz": device.frequency_hz,
         "n_snapshots": device.n_snapshots,
         "frame_period_s": 1 / device.frame_rate_hz,
-        "noise_power_db": _SOURCE_POWER_DB + 10 * math.log10(len(_TARGETS)) - device.snr_db,
+        "noise_power_db": _SOURCE_POWER_DB + 10 * math.log10(n_targets) - device.snr_db,
         "faults": faults,
         "real_time": device.real_time,
         "seed": device.seed,
@@ -100,11 +115,12 @@ def source_params(device: Device) -> dict[str, Any]:
 
 
 def _target(device: Device, which: int) -> dict[str, Any]:
-    azimuth_rad, range_m = _TARGETS[which]
+    azimuth_rad, elevation_rad, range_m = _TARGETS[device.array][which]
     pilot = {"kind": "pilot", "length": _PILOT_LENGTH, "root": _PILOT_ROOTS[which]}
     motion = {
         "kind": "bearing",
         "azimuth_rad": azimuth_rad,
+        "elevation_rad": elevation_rad,
         "range_m": range_m,
         "azimuth_rate_rad_per_s": device.turn_rate_rad_per_s,
     }

@@ -7,6 +7,7 @@ import numpy as np
 from blocks.hi_aware.fault_test import fault_test, row_noise_power
 from blocks.hi_aware.first_places import first_places
 from blocks.hi_aware.joint_fit import I8, JointFit, Kind, fit_jointly
+from blocks.hi_aware.planar_dictionary import PlanarDictionary
 from blocks.hi_aware.reduce import Reduced
 from blocks.hi_aware.scene import C128, F64, Places, Scene
 from blocks.subspace.dictionary import Dictionary
@@ -43,7 +44,9 @@ class HiAwareEstimate(NamedTuple):
     noise_power: float
 
 
-def estimate_with_faults(data: Reduced, dictionary: Dictionary, start: Places | None = None) -> HiAwareEstimate:
+def estimate_with_faults(
+    data: Reduced, dictionary: Dictionary | PlanarDictionary, start: Places | None = None
+) -> HiAwareEstimate:
     r"""[HI] Problem (P1) without its coarse stage.
 
     1. Places from a grid search that faults do not turn (or ``start``).

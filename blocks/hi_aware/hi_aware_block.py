@@ -9,6 +9,7 @@ from msgspec import Meta
 from blocks.hi_aware.joint_fit import Kind, fit_jointly
 from blocks.hi_aware.localizer import Localized, localize
 from blocks.hi_aware.pilots import zadoff_chu
+from blocks.hi_aware.planar_dictionary import PlanarDictionary, planar_dictionary, turn_into_xz
 from blocks.hi_aware.reduce import Reduced, reduce_blind, reduce_by_pilots
 from blocks.hi_aware.scene import Places, Scene
 from blocks.subspace.dictionary import Dictionary, Grid, steering_dictionary
@@ -31,12 +32,14 @@ FAULTS = {
     "phase_std_rad": field("float64", "sensor", "rad"),
 }
 #: Cramer-Rao bounds at the estimates, in their order: as the frame was estimated (young coefficients unknown), and had
-#: all coefficients been known.
+#: all coefficients been known. Elevation where it is estimated: planar arrays.
 BOUNDS = {
     "azimuth_std_rad": field("float64", "source", "rad"),
     "range_std_m": field("float64", "source", "m"),
     "azimuth_std_known_rad": field("float64", "source", "rad"),
     "range_std_known_m": field("float64", "source", "m"),
+    "elevation_std_rad": field("float64", "source", "rad", optional=True),
+    "elevation_std_known_rad": field("float64", "source", "rad", optional=True),
 }
 
 
@@ -62,7 +65,13 @@ class HiAwareParams(Params, frozen=True):
     max_sources: Annotated[int, Meta(ge=1, le=64, description="most that MDL may say")] = 8
     frequency_hz: Annotated[Hz | None, Meta(description="carrier where frames do not carry it")] = None
     range_min_m: Annotated[Metres | None, Meta(description="nearest range; absent: the Fresnel distance")] = None
-    azimuth_limit_rad: Annotated[Radians | None, Meta(description="search within plus and minus this azimuth")] = None
+    azimuth_limit_rad: Annotated[
+        Radians | None, Meta(description="search within plus and minus this azimuth; at a fixed elevation only")
+    ] = None
+    elevation: Annotated[
+        Literal["auto", "search", "fixed"],
+        Meta(description="search: planar arrays; fixed: all targets at 0; auto: search where an upright plane sees it"),
+    ] = "auto"
     amplitude: Annotated[bool, Meta(description="near elements receive more than far ones")] = True
     drift_rad: Annotated[
         float, Meta(ge=0, le=1, description="standard deviation of the phases' drift a frame; 0: faults are static")
@@ -73,7 +82,7 @@ class HiAwareParams(Params, frozen=True):
 class _Model(NamedTuple):
     array: ArrayGeometry
     wavelength_m: float
-    dictionary: Dictionary
+    dictionary: Dictionary | PlanarDictionary
 
 
 class HiAware(Block):
@@ -149,11 +158,20 @@ class HiAware(Block):
             raise EstimationError(f"{self.name}: frames carry no centre frequency; set the parameter frequency_hz")
         wavelength = wavelength_m(frequency_hz)
         if self._model is None or self._model.array is not self.array or self._model.wavelength_m != wavelength:
-            p = self.params
-            grid = Grid.coarse(self.array, wavelength, range_min_m=p.range_min_m, azimuth_limit_rad=p.azimuth_limit_rad)
-            dictionary = steering_dictionary(self.array, wavelength, grid, amplitude=p.amplitude)
-            self._model = _Model(self.array, wavelength, dictionary)
+            self._model = _Model(self.array, wavelength, self._dictionary(self.array, wavelength))
         return self._model
+
+    def _dictionary(self, array: ArrayGeometry, wavelength: float) -> Dictionary | PlanarDictionary:
+        p = self.params
+        if p.elevation == "search" or (p.elevation == "auto" and _upright(array)):
+            if p.azimuth_limit_rad is not None:
+                raise EstimationError(
+                    f"{self.name}: azimuth_limit_rad holds for a search at a fixed elevation; leave it out, or set "
+                    "elevation='fixed'"
+                )
+            return planar_dictionary(array, wavelength, range_min_m=p.range_min_m, amplitude=p.amplitude)
+        grid = Grid.coarse(array, wavelength, range_min_m=p.range_min_m, azimuth_limit_rad=p.azimuth_limit_rad)
+        return steering_dictionary(array, wavelength, grid, amplitude=p.amplitude)
 
     def _reduced(self, iq: npt.NDArray[np.complex64]) -> Reduced:
         p = self.params
@@ -185,13 +203,9 @@ class HiAware(Block):
         frames = (self.header.seq - self._seq) / (self._seq - self._before[0])
         if not 0 < frames <= 10:
             return places
-        old = self._before[1]
-        return Places(
-            places.azimuth_rad + frames * (places.azimuth_rad - old.azimuth_rad),
-            np.maximum(
-                places.inverse_range_per_m + frames * (places.inverse_range_per_m - old.inverse_range_per_m), 0.0
-            ),
-        )
+        now, old = places.stacked(), self._before[1].stacked()
+        moved = Places.of_stacked(now + frames * (now - old))
+        return moved._replace(inverse_range_per_m=np.maximum(moved.inverse_range_per_m, 0.0))
 
     def _header_changes(self, **meta: Any) -> dict[str, Any]:
         name = f"{self.name}-{self._epoch}-{self._calibration}"
@@ -201,10 +215,13 @@ class HiAware(Block):
         heard, fit = _heard(found), found.fit
         n = int(np.count_nonzero(heard))
         covariance = np.zeros((n, 3, 3))
-        covariance[:, ::2, ::2] = found.excess * fit.covariance[heard]  # what the model errs by spreads estimates too
+        polar = [0, 2, 1][: fit.covariance.shape[1]]  # places are azimuth, inverse range, elevation
+        # what the model errs by spreads estimates too
+        covariance[:, np.array(polar)[:, None], polar] = found.excess * fit.covariance[heard]
+        elevation = fit.places.elevation_rad
         arrays = {
             "azimuth_rad": fit.places.azimuth_rad[heard],
-            "elevation_rad": np.zeros(n),
+            "elevation_rad": np.zeros(n) if elevation is None else elevation[heard],
             "range_m": fit.places.range_m[heard],
             "polar_covariance": covariance,
             "power_db": 10 * np.log10(np.sum(np.abs(fit.gains[heard]) ** 2, axis=1) / data.n_snapshots),
@@ -227,19 +244,29 @@ class HiAware(Block):
         faulty = np.flatnonzero(found.state.kind).tolist()
         return Out(arrays, self._header_changes(faulty=faulty, appeared=found.appeared, healed=found.healed))
 
-    def _bounds(self, found: Localized, data: Reduced, dictionary: Dictionary) -> dict[str, Any]:
+    def _bounds(self, found: Localized, data: Reduced, dictionary: Dictionary | PlanarDictionary) -> dict[str, Any]:
         heard, places = _heard(found), found.fit.places
         intact = np.full(len(data.z), Kind.INTACT, np.int8)
         known = fit_jointly(
             data, Scene.of(dictionary), places, intact, found.state.coefficient, max_iterations=0
         ).covariance[heard]
         now, to_range = found.fit.covariance[heard], places.range_m[heard] ** 2
-        return {
+        bounds = {
             "azimuth_std_rad": np.sqrt(now[:, 0, 0]),
             "range_std_m": np.sqrt(now[:, 1, 1]) * to_range,
             "azimuth_std_known_rad": np.sqrt(known[:, 0, 0]),
             "range_std_known_m": np.sqrt(known[:, 1, 1]) * to_range,
         }
+        if places.elevation_rad is not None:
+            bounds["elevation_std_rad"] = np.sqrt(now[:, 2, 2])
+            bounds["elevation_std_known_rad"] = np.sqrt(known[:, 2, 2])
+        return bounds
+
+
+def _upright(array: ArrayGeometry) -> bool:
+    """The elements lie in one plane that is not level, with an extent in both directions."""
+    turn = turn_into_xz(array.channel_position_m)
+    return turn is not None and abs(turn[1, 2]) < 0.99
 
 
 def _heard(found: Localized) -> npt.NDArray[np.bool_]:

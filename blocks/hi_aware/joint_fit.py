@@ -2,9 +2,11 @@ r"""Joint maximum likelihood of places, gains and fault coefficients, [HI] Probl
 
     min || z - diag(c) A(theta, r) B ||^2    over theta, 1/r, B and the coefficients of the elements marked faulty
 
+``theta`` is the azimuth and, where the scene leaves it free (planar arrays), the elevation.
+
 The coefficient of a faulty element touches its own row only, so it is eliminated there: rows of the residual and of
 the Jacobian lose their part along ``j c_n m_n`` (a phase) or along ``m_n`` (a complex factor), ``m = A B``. What is
-left is a Gauss-Newton step in four unknowns a source however many elements are faulty.
+left is a Gauss-Newton step in four unknowns a source, five with elevation, however many elements are faulty.
 """
 
 from enum import IntEnum
@@ -38,8 +40,9 @@ class JointFit(NamedTuple):
         model: ``m = A B`` without faults, ``[sensor, column]``.
         residual: ``z - diag(c) m``.
         cost: Its weighted power.
-        covariance: Of (azimuth, inverse range) of each source, ``[source, 2, 2]``: the Cramer-Rao bound with unknown
-            gains and fault coefficients at the estimate.
+        covariance: Of the scene's ``coordinates`` of each source, azimuth, inverse range and perhaps elevation,
+            ``[source, coordinate, coordinate]``: the Cramer-Rao bound with unknown gains and fault coefficients at the
+            estimate.
         converged: The last step was below ``tolerance``.
     """
 
@@ -61,7 +64,7 @@ def fit_jointly(
     coefficient: C128,
     *,
     weight: F64 | None = None,
-    max_iterations: int = 12,
+    max_iterations: int | None = None,
     tolerance: float = 0.02,
 ) -> JointFit:
     """Gauss-Newton with Marquardt damping from ``places``; it finds the minimum of the basin it starts in.
@@ -73,22 +76,21 @@ def fit_jointly(
         kind: :class:`Kind` of each element, ``[sensor]``.
         coefficient: Start of faulty elements; held for intact ones (known calibration), ``[sensor]``.
         weight: Of each row, ``[sensor]``, 0 .. 1; absent: 1.
-        max_iterations: Steps.
+        max_iterations: Steps; absent: 12, or 60 where elevations are free, as directions and ranges may be coupled in
+            a valley that bends (a ring of elements).
         tolerance: Stop with a step below this part of the estimate's standard deviation.
 
     Raises:
         EstimationError: Sources coincide.
     """
     root = np.ones(len(kind)) if weight is None else np.sqrt(weight)
-    low, high = scene.inverse_range_limits_per_m
+    low, high = _limits(scene)
     state = _start(data, scene, places, kind, coefficient, root)
     damping, converged = 0.0, False
-    for _ in range(max_iterations):
+    most = max_iterations if max_iterations is not None else 60 if scene.elevation_free else 12
+    for _ in range(most):
         step, size = _step(data, state, scene, kind, root, damping)
-        moved = Places(
-            state.places.azimuth_rad + step.azimuth_rad,
-            np.clip(state.places.inverse_range_per_m + step.inverse_range_per_m, low, high),
-        )
+        moved = Places.of_stacked(np.clip(state.places.stacked() + step.coordinate, low, high))
         new = _evaluate(data, scene, moved, state.gains + step.gains, kind, state.coefficient, root)
         if new.cost <= state.cost * (1 + 1e-12):
             state, damping = new, damping * 0.1
@@ -125,16 +127,23 @@ class _State(NamedTuple):
     gains: C128
     coefficient: C128
     steering: C128  # A [sensor, source]
-    derivative: C128  # of A, [sensor, 2, source] in azimuth and inverse range
+    derivative: C128  # of A, [sensor, coordinate, source]
     model: C128
     residual: C128
     cost: float
 
 
 class _Step(NamedTuple):
-    azimuth_rad: F64
-    inverse_range_per_m: F64
+    coordinate: F64  # [coordinate, source]
     gains: C128
+
+
+def _limits(scene: Scene) -> tuple[F64, F64]:
+    """Lowest and highest of each coordinate, ``[coordinate, 1]``."""
+    side = {"azimuth": (-np.inf, np.inf), "elevation": (-np.pi / 2, np.pi / 2)}
+    side["inverse_range"] = scene.inverse_range_limits_per_m
+    limits = np.array([side[name] for name in scene.coordinates])
+    return limits[:, :1], limits[:, 1:]
 
 
 def _start(data: Reduced, scene: Scene, places: Places, kind: I8, coefficient: C128, root: F64) -> _State:
@@ -151,7 +160,7 @@ def _evaluate(
     c = profile_coefficients(data.z, model, kind, coefficient)
     residual = data.z - c[:, None] * model
     cost = float(np.sum((root[:, None] * np.abs(residual)) ** 2))
-    derivative = np.stack([s.azimuth.T, s.inverse_range.T], axis=1)
+    derivative = np.stack([getattr(s, name).T for name in scene.coordinates], axis=1)
     return _State(places, gains, c, s.a.T, derivative, model, residual, cost)
 
 
@@ -172,11 +181,13 @@ def profile_coefficients(z: C128, model: C128, kind: I8, coefficient: C128) -> C
 def _jacobian(data: Reduced, state: _State, kind: I8, root: F64) -> F64:
     """Derivatives of ``diag(c) A B``, faulty parts removed, as reals ``[2 sensor column, unknown]``.
 
-    Unknowns: azimuths, inverse ranges, then real and imaginary parts of the gains.
+    Unknowns: azimuths, inverse ranges, perhaps elevations, then real and imaginary parts of the gains.
     """
     n, n_columns = data.z.shape
     scaled = (root * state.coefficient)[:, None]
-    parts = [scaled[:, :, None] * state.derivative[:, i, :, None] * state.gains for i in (0, 1)]
+    parts = [
+        scaled[:, :, None] * state.derivative[:, i, :, None] * state.gains for i in range(state.derivative.shape[1])
+    ]
     a = scaled * state.steering
     if data.mixing is None:
         # d / d B_kl touches column l only
@@ -206,13 +217,10 @@ def _step(data: Reduced, state: _State, scene: Scene, kind: I8, root: F64, dampi
     weighted = root[:, None] * state.residual
     residual = np.concatenate([weighted.real, weighted.imag], axis=1).ravel()
     gradient, hessian = jacobian.T @ residual, jacobian.T @ jacobian
-    k = len(state.places.azimuth_rad)
-    low, high = scene.inverse_range_limits_per_m
-    inverse_range = state.places.inverse_range_per_m
-    pull = gradient[k : 2 * k]
-    held = k + np.flatnonzero(
-        (low == high) | ((inverse_range <= low) & (pull < 0)) | ((inverse_range >= high) & (pull > 0))
-    )
+    here = state.places.stacked()
+    low, high = _limits(scene)
+    pull = gradient[: here.size].reshape(here.shape)
+    held = np.flatnonzero(((here <= low) & (pull < 0)) | ((here >= high) & (pull > 0)) | (low == high))
     scale = np.sqrt(np.maximum(np.diagonal(hessian), 1e-300))
     scaled = hessian / np.outer(scale, scale) + (damping + 1e-12) * np.eye(len(scale))
     gradient = gradient / scale
@@ -223,23 +231,23 @@ def _step(data: Reduced, state: _State, scene: Scene, kind: I8, root: F64, dampi
     except np.linalg.LinAlgError as error:
         raise EstimationError("fit_jointly: sources coincide; give distinct places") from error
     # in the metric of the Hessian one standard deviation is sqrt(sigma^2 / 2)
-    size = float(np.abs(delta[: 2 * k]).max() / np.sqrt(max(data.noise_power, 1e-300) / 2))
+    size = float(np.abs(delta[: here.size]).max() / np.sqrt(max(data.noise_power, 1e-300) / 2))
     delta = delta / scale
-    linear = delta[2 * k :].reshape(2, -1)
+    linear = delta[here.size :].reshape(2, -1)
     gain_step = linear[0] + 1j * linear[1]
-    gains = gain_step.reshape(k, -1) if data.mixing is None else gain_step[:, None] * data.mixing
-    return _Step(delta[:k], delta[k : 2 * k], gains), size
+    gains = gain_step.reshape(here.shape[1], -1) if data.mixing is None else gain_step[:, None] * data.mixing
+    return _Step(delta[: here.size].reshape(here.shape), gains), size
 
 
 def _covariance(data: Reduced, scene: Scene, state: _State, kind: I8, root: F64) -> F64:
     jacobian = _jacobian(data, state, kind, root)
     information = jacobian.T @ jacobian
-    k = len(state.places.azimuth_rad)
+    n_coordinates, n_sources = state.places.stacked().shape
     scale = np.sqrt(np.maximum(np.diagonal(information), 1e-200))
     # the ridge bounds what is claimed of sources on one spot
     scaled = information / np.outer(scale, scale) + 1e-10 * np.eye(len(scale))
     bound = np.linalg.inv(scaled) / np.outer(scale, scale) * (data.noise_power / 2)
-    rows = np.stack([np.arange(k), k + np.arange(k)], axis=1)
+    rows = np.arange(n_coordinates * n_sources).reshape(n_coordinates, n_sources).T
     covariance = bound[rows[:, :, None], rows[:, None, :]]
     if scene.inverse_range_limits_per_m[0] == scene.inverse_range_limits_per_m[1]:
         covariance[:, 1, :] = covariance[:, :, 1] = 0.0

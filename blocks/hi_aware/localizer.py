@@ -8,6 +8,7 @@ from blocks.hi_aware.calibration_state import Bool, CalibrationState, changed_el
 from blocks.hi_aware.estimate import MAX_FAULTY_SHARE, check_explained, estimate_with_faults
 from blocks.hi_aware.fault_test import row_noise_power
 from blocks.hi_aware.joint_fit import JointFit, Kind, fit_jointly
+from blocks.hi_aware.planar_dictionary import PlanarDictionary
 from blocks.hi_aware.reduce import Reduced
 from blocks.hi_aware.scene import C128, F64, Places, Scene
 from blocks.subspace.dictionary import Dictionary
@@ -45,7 +46,7 @@ class Localized(NamedTuple):
 
 def localize(
     data: Reduced,
-    dictionary: Dictionary,
+    dictionary: Dictionary | PlanarDictionary,
     state: CalibrationState | None,
     start: Places | None,
     *,

@@ -14,8 +14,10 @@ def device(**changes):
 
 
 @pytest.mark.parametrize("pilots", [True, False])
-def test_positions_and_faults_of_a_run(pilots):
-    graph = build(Settings(device=device(real_time=False, fault_probability=0.05, snr_db=20.0, pilots=pilots)))
+@pytest.mark.parametrize("shape", [{}, {"array": "ura", "n_elements": 256}], ids=["line", "rectangle"])
+def test_positions_and_faults_of_a_run(shape, pilots):
+    changes = {"fault_probability": 0.05, "snr_db": 20.0, "pilots": pilots, **shape}
+    graph = build(Settings(device=device(real_time=False, **changes)))
     maps, truth = [], []
 
     def keep_truth(frame):

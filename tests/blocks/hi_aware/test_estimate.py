@@ -89,7 +89,7 @@ def test_joint_fit_is_the_minimum_that_scipy_finds(mode):
         fit.coefficient[31].real,
         fit.coefficient[31].imag,
     ]
-    at_fit = np.concatenate([*fit.places, g.real, g.imag, factors])
+    at_fit = np.concatenate([*fit.places.stacked(), g.real, g.imag, factors])
     found = least_squares(residual, at_fit, x_scale="jac", xtol=1e-15, ftol=1e-15, gtol=1e-15)
     assert fit.cost == pytest.approx(2 * found.cost, rel=1e-9)
     information = found.jac.T @ found.jac * 2 / data.noise_power
