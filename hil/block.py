@@ -58,14 +58,22 @@ class Node:
     def restarted(self) -> None:
         """Called before ``setup`` in a process that takes the place of one that died: go on, do not begin anew."""
 
+    def with_params(self, changes: Mapping[str, Any]) -> Params:
+        """Return the parameters with ``changes``, all of them checked; nothing is set.
+
+        Raises:
+            ParamError: Names the field's path and its limits.
+        """
+        merged = {**params_to_plain(self.params), **changes}
+        return convert_params(type(self.params), merged, f"{type(self).__name__} {self.name!r}")
+
     def set_params(self, **changes: Any) -> None:
         """Change parameters while running: all are checked before any is set.
 
         Raises:
             ParamError: Names the field's path and its limits.
         """
-        merged = {**params_to_plain(self.params), **changes}
-        self.params = convert_params(type(self.params), merged, f"{type(self).__name__} {self.name!r}")
+        self.params = self.with_params(changes)
         self.setup()
 
     def stats(self) -> dict[str, Any]:

@@ -81,7 +81,7 @@ def _cells(stream: Mapping[str, Any]) -> list[str]:
         "-" if rate is None else f"{rate:.1f}",
         numbers,
         ", ".join(map(str, stream["epochs"])),
-        str(stream["missing"]),
+        "-" if stream["missing"] is None else str(stream["missing"]),
         str(lost["frames"] if isinstance(lost, Mapping) else lost),
         ", ".join(stream["calibration"]),
         arrays,

@@ -19,6 +19,9 @@ if TYPE_CHECKING:
 
     from hil.runtime.control import ControlClient
 
+#: Wider than any table, to learn how wide one would like to be.
+_ANY_WIDTH = 10_000
+
 
 @guarded
 def top(
@@ -84,25 +87,33 @@ def _watch(client: ControlClient, before: _Sample, interval_s: float) -> None:
 
     from hil.cli.console import StdoutConsole
 
-    shown = _render(before, None)
-    with Live(shown, auto_refresh=False, screen=True) as live, contextlib.suppress(KeyboardInterrupt):
+    console = StdoutConsole(140)
+    shown = _render(before, None, console.width)
+    with Live(shown, console=console, auto_refresh=False, screen=True) as live, contextlib.suppress(KeyboardInterrupt):
         # Workers report five times a second: rates over less than two seconds would jump.
         window = deque([before], maxlen=max(round(2.0 / interval_s), 1))
         for sample in _samples(client, interval_s):
-            shown = _render(sample, window[0])
+            shown = _render(sample, window[0], console.width)
             live.update(shown, refresh=True)
             window.append(sample)
-    StdoutConsole(140).print(shown)
+    console.print(shown)
 
 
 def _print(sample: _Sample, before: _Sample | None) -> None:
-    """Once, into whatever stdout is."""
+    """Once, into whatever stdout is; a line too long for it is wrapped there, names and numbers are never cut."""
+    from rich.measure import Measurement
+
     from hil.cli.console import StdoutConsole
 
-    StdoutConsole(140).print(_render(sample, before))
+    console = StdoutConsole(140)
+    shown = _render(sample, before, console.width)
+    needed = Measurement.get(console, console.options.update(width=_ANY_WIDTH), shown).maximum
+    console.width = max(console.width, needed)
+    console.print(shown)
 
 
-def _render(sample: _Sample, before: _Sample | None) -> Group:
+def _render(sample: _Sample, before: _Sample | None, width: int) -> Group:
+    """Tables no wider than ``width`` where names and numbers leave that room: what blocks say is cut to fit."""
     from rich.console import Group
     from rich.markup import escape
     from rich.table import Table
@@ -115,9 +126,9 @@ def _render(sample: _Sample, before: _Sample | None) -> Group:
         return Group(table)
     nodes = Table(box=None, pad_edge=False, header_style="cyan")
     for heading in ("node", "frames", "per s", "p50 ms", "p99 ms", "age p50", "age p99", "skipped", "says"):
-        last = heading == "says"
         side: Literal["left", "right"] = "left" if heading in ("node", "says") else "right"
-        nodes.add_column(heading, justify=side, no_wrap=True, overflow="ellipsis" if last else "fold")
+        nodes.add_column(heading, justify=side, no_wrap=True)
+    rows: list[list[str]] = []
     for name, node in stats["nodes"].items():
         times = stats["latency"][name]
         count = "frames_out" if node["frames_out"] else "frames_in"
@@ -125,10 +136,13 @@ def _render(sample: _Sample, before: _Sample | None) -> Group:
         service, age = times["service"], times["age"]
         cells = [service.get("p50_ms"), service.get("p99_ms"), age.get("p50_ms"), age.get("p99_ms")]
         rate = _short(sample.rate(before, "nodes", name, count))
-        nodes.add_row(name, str(node[count]), rate, *map(_short, cells), str(node["skipped"]), escape(says))
+        rows.append([name, str(node[count]), rate, *map(_short, cells), str(node["skipped"]), says])
+    taken = sum(max(len(str(c.header)), *(len(r[i]) for r in rows)) + 2 for i, c in enumerate(nodes.columns[:-1]))
+    for *row, says in rows:
+        nodes.add_row(*row, escape(_cut(says, max(width - taken, len("says")))))
     edges = Table(box=None, pad_edge=False, header_style="cyan")
     for heading in ("edge", "frames", "MB/s", "waiting", "dropped", "lost in flight", "blocked ms"):
-        edges.add_column(heading, justify="left" if heading == "edge" else "right")
+        edges.add_column(heading, justify="left" if heading == "edge" else "right", no_wrap=True)
     for label, edge in stats["edges"].items():
         if " -> tap-" in label:
             continue
@@ -143,6 +157,10 @@ def _render(sample: _Sample, before: _Sample | None) -> Group:
 
 def _events(stats: Mapping[str, Any]) -> list[str]:
     return [f"event: {e['event']} {e['worker']} {e.get('reason', '')}" for e in stats["events"][-5:]]
+
+
+def _cut(text: str, width: int) -> str:
+    return text if len(text) <= width else text[: width - 1] + "…"
 
 
 def _short(value: float | None) -> str:

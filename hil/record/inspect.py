@@ -35,6 +35,7 @@ class _Stream:
         self.n_bytes = 0
         self.first_seq: int | None = None
         self.last_seq: int | None = None
+        self.last_step = 0
         self.first_ns: int | None = None
         self.last_ns: int | None = None
         self.timebase: str | None = None
@@ -70,6 +71,7 @@ class _Stream:
             self.steps[step] += 1
             if step > 1 and len(self.candidates) < 1000 * MAX_GAPS:
                 self.candidates.append({"after_seq": self.last_seq, "step": step, "epoch": h.epoch})
+            self.last_step = step
         self.last_seq = h.seq
         if h.time_ns is not None:
             self.first_ns = h.time_ns if self.first_ns is None else min(self.first_ns, h.time_ns)
@@ -85,13 +87,29 @@ class _Stream:
                 sizes = zip(known["shape"], spec.shape, strict=False)
                 known["shape"] = [a if a == b else None for a, b in sizes]  # None: it varies
 
+    def _usual_step(self) -> int | None:
+        """From one frame's number to the next: more than 1 where a block makes one frame of several.
+
+        ``None`` where there is no usual step, as the stream has a frame only when there is something to tell: then
+        numbers say nothing of losses. A stream that lost some frames has its usual step most of the time, and never a
+        shorter one but at its end, where what is left makes a frame.
+        """
+        forward = Counter({step: n for step, n in self.steps.items() if step > 0})
+        if not forward:
+            return 1
+        usual, n = min(forward.items(), key=lambda item: (-item[1], item[0]))
+        if 0 < self.last_step < usual:
+            forward[self.last_step] -= 1
+        shorter = sum(n for step, n in forward.items() if step < usual)
+        return usual if not shorter and 2 * n >= forward.total() else None
+
     def summary(self) -> dict[str, Any]:
-        # A block that makes one frame of several numbers its frames in steps
-        usual = min((step for step in self.steps if step > 0), default=1)
+        usual = self._usual_step()
+        long_steps = {} if usual is None else {step: n for step, n in self.steps.items() if step > usual}
         gaps = [
             {"after_seq": c["after_seq"], "missing": c["step"] // usual - 1, "epoch": c["epoch"]}
             for c in self.candidates
-            if c["step"] > usual
+            if usual is not None and c["step"] > usual
         ]
         duration_s = None
         if self.first_ns is not None and self.last_ns is not None:
@@ -105,9 +123,10 @@ class _Stream:
             "eof": self.kinds["eof"] > 0,
             "first_seq": self.first_seq,
             "last_seq": self.last_seq,
-            "missing": sum((step // usual - 1) * n for step, n in self.steps.items() if step > usual),
+            "step": usual,
+            "missing": None if usual is None else sum((step // usual - 1) * n for step, n in long_steps.items()),
             "gaps": gaps[:MAX_GAPS],
-            "n_gaps": sum(n for step, n in self.steps.items() if step > usual),
+            "n_gaps": sum(long_steps.values()),
             "restarts": sum(n for step, n in self.steps.items() if step <= 0),
             "lost": self.lost,
             "epochs": list(self.epochs),
@@ -128,8 +147,10 @@ def describe_recording(path: str | Path) -> dict[str, Any]:
     """Read the whole recording at ``path`` once and return what is in it, as plain values.
 
     ``streams`` has for each stream its arrays, counts by kind, times, epochs, calibration states, what is missing by
-    its sequence numbers (``missing``, ``gaps``) and what its headers say was lost (``lost``); ``arrays`` has the
-    geometries; ``closed`` says whether its writer finished it; ``problems`` what is wrong with it, in words.
+    its sequence numbers (``missing``, ``gaps``) and what its headers say was lost (``lost``). ``step`` is what it
+    numbers its frames in; ``None`` for a stream that skips numbers on purpose, whose ``missing`` cannot be known and
+    is ``None`` too. ``arrays`` has the geometries; ``closed`` says whether its writer finished it; ``problems`` what
+    is wrong with it, in words.
 
     Raises:
         RecordingError: It cannot be read at all.

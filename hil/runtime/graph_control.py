@@ -9,7 +9,7 @@ from typing import Any, NamedTuple
 from hil.block import Node
 from hil.errors import ControlError
 from hil.graph import MAIN, Graph
-from hil.params import Params, convert_params, params_to_plain
+from hil.params import params_to_plain
 from hil.runtime.control import Deferred, call_verb, describe, node_verbs
 from hil.runtime.plan import Plan
 from hil.runtime.summary import Totals
@@ -89,7 +89,7 @@ class GraphControl:
             return plain[parameter] if parameter else plain
         if not parameter or "value" not in args:
             raise ControlError("set takes path=NODE.PARAMETER and value=...")
-        node.params = _checked(node, {parameter: args["value"]})  # refused here before the worker is asked
+        node.params = node.with_params({parameter: args["value"]})  # refused here before the worker is asked
         return self._ask_node(name, "set", {parameter: args["value"]})
 
     def _ask_node(self, name: str, verb: str, args: dict[str, Any]) -> Any | Deferred:
@@ -107,8 +107,3 @@ class GraphControl:
             known = ", ".join(n for n in self._graph.nodes if not is_tap(n))
             raise ControlError(f"no node {name!r}: there are {known}")
         return self._graph.nodes[name]
-
-
-def _checked(node: Node, changes: dict[str, Any]) -> Params:
-    merged = {**params_to_plain(node.params), **changes}
-    return convert_params(type(node.params), merged, f"{type(node).__name__} {node.name!r}")

@@ -302,6 +302,26 @@ def test_inspection_of_a_stream_that_counts_in_steps(tmp_path):
     assert (stream["missing"], stream["restarts"]) == (2, 1)
 
 
+@pytest.mark.parametrize(
+    ("seqs", "step", "missing"),
+    [
+        ((0, 20, 23, 40, 60, 80), None, None),  # now and then, and every 20th: what a block tells of faults
+        ((0, 1, 2, 30, 41, 70, 76), None, None),
+        ((0, 4, 8, 12, 14), 4, 0),  # the last is what was left
+        ((0, 1, 2, 3, 9), 1, 5),
+        ((5,), 1, 0),
+    ],
+)
+def test_inspection_of_a_stream_that_skips_on_purpose(tmp_path, seqs, step, missing):
+    block = recorder(tmp_path / "a.mcap")
+    for seq in seqs:
+        block.feed("in0", Frame(header(seq, stream="hi_aware.faults", lost=Loss(), arrays=())))
+    block.finish()
+    stream = describe_recording(tmp_path / "a.mcap")["streams"]["hi_aware.faults"]
+    assert (stream["step"], stream["missing"]) == (step, missing)
+    assert (stream["gaps"] == []) == (not missing)
+
+
 def test_descriptor_and_truth_alone_are_recorded_too(tmp_path):
     block = recorder(tmp_path / "a.mcap")
     for frame in (descriptor(), truth(1)):
