@@ -229,14 +229,15 @@ class Heimdall(LiveDriver):
         address = self._address()
         where = f"{self.name}: {command} to {address.host}:{address.control_port}"
         try:
+            why, first = "", self._commands is None
             if self._commands is None:
                 self._commands = Commands(connect(address.host, address.control_port, _ANSWER_S))
-                if address.version == 1:
-                    self._commands.ask_v1("INIT", timeout_s=_ANSWER_S)
-            if address.version == 1:
-                why = self._commands.ask_v1(command, *values, timeout_s=_ANSWER_S)
-            else:
+            if address.version == 2:
                 why = self._commands.send_v2(command, _ANSWER_S, **named)
+            else:
+                if first:
+                    why = self._commands.ask_v1("INIT", timeout_s=_ANSWER_S)
+                why = why or self._commands.ask_v1(command, *values, timeout_s=_ANSWER_S)
         except OSError as error:
             if self._commands is not None:
                 self._commands.close()
