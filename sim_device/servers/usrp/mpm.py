@@ -9,6 +9,7 @@ from collections.abc import Callable
 from typing import Any
 
 from hil.errors import ControlError, ParamError
+from sim_device.servers.protocol_faults import FaultBoard
 from sim_device.servers.sample_feed import SampleFeed
 from sim_device.servers.usrp.board import CHDR_PORT, Board
 from sim_device.servers.usrp.rpc import RpcError
@@ -23,8 +24,8 @@ CLOCK_SOURCES = ("internal", "external", "gpsdo")
 TIME_SOURCES = ("internal", "external", "gpsdo")
 #: What an AD9361 can do.
 SAMPLE_RATE_HZ, FREQUENCY_HZ, GAIN_DB = (220e3, 61.44e6), (70e6, 6e9), (0.0, 76.0)
-_MTU = 8000
-#: Calls for which nobody needs a claim.
+#: Calls that a host makes all the time; calls for which nobody needs a claim.
+_BY_THE_WAY = ("reclaim", "get_log_buf")
 _FREE = ("claim", "get_", "list_", "supports_", "ping", "db_0_get_")
 
 
@@ -37,9 +38,13 @@ class Motherboard:
         feed: Samples; all boards share its frequency, gain and rate.
         base_gain_db: Gain of the simulated array where the board's is 0 dB.
         mtu: Longest datagram.
+        faults: What to do wrong.
     """
 
-    def __init__(self, board: Board, serial: str, feed: SampleFeed, base_gain_db: float, mtu: int = _MTU) -> None:
+    def __init__(
+        self, board: Board, serial: str, feed: SampleFeed, base_gain_db: float, mtu: int, faults: FaultBoard
+    ) -> None:
+        self._faults = faults
         self._board, self.serial, self._feed, self._base_gain_db, self._mtu = board, serial, feed, base_gain_db, mtu
         self._token: str | None = None
         self._claimed_by, self._renewed_s = "", 0.0
@@ -114,6 +119,8 @@ class Motherboard:
             raise RpcError(f"unknown method {method!r}")
         if not has_claim and not method.startswith(_FREE):
             raise RpcError(f"{method}: this device is not claimed by you")
+        if method not in _BY_THE_WAY and (fault := self._faults.take("error")) is not None:
+            raise RpcError(f"{method}: error {fault.amount or 1:.0f} on command")
         try:
             return function(*params[has_claim:])
         except (ControlError, ParamError) as error:

@@ -59,8 +59,9 @@ class Timekeeper:
     def __init__(self, clock: RadioClock, index: int) -> None:
         self._clock, self._index = clock, index
         self._lock = threading.Lock()
-        self._offset = 0
-        self._next: tuple[int, int] | None = None  # (pulse number, ticks that the board calls it)
+        self._offset = self._offset_before = 0
+        self._changed_at: int | None = None  # from this tick on the offset holds, before it the one before
+        self._at_pulse: tuple[int, int] | None = None  # number of a pulse to come, ticks that the board shall call it
         self.external = False
 
     def now(self) -> int:
@@ -71,12 +72,12 @@ class Timekeeper:
     def offset(self, tick: int) -> int:
         """Board time less tick, at a tick of the present."""
         with self._lock:
-            if self._next is not None:
-                pulse, value = self._next
+            if self._at_pulse is not None:
+                pulse, value = self._at_pulse
                 edge = self._edge(pulse)
                 if tick >= edge:
-                    self._offset, self._next = value - edge, None
-            return self._offset
+                    self._change(edge, value - edge)
+            return self._offset if self._changed_at is None or tick >= self._changed_at else self._offset_before
 
     def at_last_pulse(self) -> int:
         """Board time that was latched at the last pulse, ticks."""
@@ -90,14 +91,18 @@ class Timekeeper:
         self.offset(tick)
         with self._lock:
             if at_next_pulse:
-                self._next = (self._pulse(tick) + 1, ticks)
+                self._at_pulse = (self._pulse(tick) + 1, ticks)
             else:
-                self._offset, self._next = ticks - tick, None
+                self._change(tick, ticks - tick)
 
-    def jump(self, ticks: int) -> None:
-        """Let the board's time jump."""
+    def jump(self, tick: int, ticks: int) -> None:
+        """Let the board's time jump by ``ticks`` at a tick."""
         with self._lock:
-            self._offset += ticks
+            self._change(tick, self._offset + ticks)
+
+    def _change(self, tick: int, offset: int) -> None:
+        self._changed_at, self._offset_before, self._offset = tick, self._offset, offset
+        self._at_pulse = None
 
     def _skew_ns(self) -> int:
         return 0 if self.external else self._index * INTERNAL_PULSE_SKEW_NS

@@ -48,7 +48,7 @@ class _Unit:
         network, timekeeper = server.network, Timekeeper(server.clock, index)
         self.board = Board(index, address, CHANNELS_A_BOARD, timekeeper, server.wake, network)
         self.motherboard = Motherboard(
-            self.board, f"51A000{index:X}", server.feed, server.base_gain_db, server.params.mtu
+            self.board, f"51A000{index:X}", server.feed, server.base_gain_db, server.params.mtu, server.faults
         )
         network.listen_tcp((address, RPC_PORT), lambda: RpcConversation(self.motherboard.call))
         self._discovery = network.bind_udp((address, DISCOVERY_PORT), self._discovered)
@@ -136,8 +136,8 @@ class UsrpServer(ProtocolServer):
             self.faults.n_done[kind] += 1
             return list(self.fault_kinds)
         if kind == "clock_jump":
-            for unit in self.units:
-                unit.board.timekeeper.jump(round((1.0 if amount is None else amount) * self.feed.sample_rate_hz))
+            self.faults.put(kind, amount)  # the boards' time jumps, in the midst of a stream
+            return list(self.fault_kinds)
         return super().fault(kind, amount)
 
     def _bind(self, n: int) -> list[_Unit]:

@@ -46,6 +46,7 @@ class _Stream:
         self.left: int | None = None
         self.stopping = self.gone = False
         self.blocked_since: float | None = None
+        self.n_to_lose = 0
 
 
 class Streaming:
@@ -108,7 +109,7 @@ class Streaming:
                 time.sleep(_SHORT_S)
                 continue
             now = self._clock.now()
-            worked = [self._work(stream, now) for stream in busy]
+            worked = [self._work(stream, now) for stream in busy if stream.tick is not None]
             if not any(worked):
                 time.sleep(_SHORT_S)
 
@@ -199,12 +200,15 @@ class Streaming:
         host = stream.board.host_of(stream.endpoint.dst_epid)
         if host is None:
             return
-        fault = self._faults.take("lose_packets", "corrupt", "short_read")
+        fault = self._faults.take("lose_packets", "corrupt")
         if fault is not None and fault.kind == "lose_packets":
-            rows = rows[min(len(rows), int(fault.amount or 1)) :]
+            stream.n_to_lose += round(1 if fault.amount is None else fault.amount)
         elif fault is not None:
             rows = rows.copy()
-            rows.view(np.uint8).reshape(len(rows), -1)[0, 2:4] = 0xFF  # it announces more than it has
+            rows.view(np.uint8)[0, 2:4] = 0xFF  # it announces more than it has
+        n_lost = min(stream.n_to_lose, len(rows))
+        stream.n_to_lose -= n_lost
+        rows = rows[n_lost:]
         try:
             self._sender.send(stream.board.socket, rows, host, length)
         except OSError as error:
@@ -237,10 +241,16 @@ class Streaming:
             stream.blocked_since = now_s
 
     def _take_faults(self, busy: list[_Stream]) -> None:
-        fault = self._faults.take("stall", "overrun")
+        fault = self._faults.take("stall", "overrun", "clock_jump")
         if fault is None:
             return
         if fault.kind == "stall":
             self._stalled_until = time.monotonic() + (1.0 if fault.amount is None else fault.amount)
-        else:
+        elif fault.kind == "overrun":
             self._overrun(busy[0])
+        else:
+            # from one tick on for all: none of them has sent it yet
+            tick = max(s.tick for s in busy if s.tick is not None)
+            ticks = round((1.0 if fault.amount is None else fault.amount) * self._feed.sample_rate_hz)
+            for board in {s.board for s in busy}:
+                board.timekeeper.jump(tick, ticks)
