@@ -1,0 +1,1 @@
+"""A receiver behind GNU Radio's ZeroMQ sinks."""
