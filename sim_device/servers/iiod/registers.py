@@ -5,6 +5,7 @@ from __future__ import annotations
 import errno
 import threading
 
+from sim_device.servers.iiod.attributes import plain
 from sim_device.servers.iiod.context import Attribute, fail
 
 STATUS = 0x80000088
@@ -39,7 +40,7 @@ class Registers:
 
     def _write(self, text: str) -> None:
         try:
-            numbers = [int(word, 0) for word in text.split()]
+            numbers = [int(word, 0) for word in plain(text).split()]
         except ValueError:
             numbers = []
         if len(numbers) not in (1, 2) or not all(0 <= n < 1 << 32 for n in numbers):

@@ -1,0 +1,181 @@
+"""Reads an IIO buffer in a thread of its own: libiio waits in C, and a driver's read must return in time."""
+
+from __future__ import annotations
+
+import ctypes
+import queue
+import sys
+import threading
+import time
+from collections.abc import Sequence
+from types import ModuleType
+from typing import Any, NamedTuple
+
+import numpy as np
+import numpy.typing as npt
+
+from drivers.iio_control import IioControl, RadioState
+
+I16 = npt.NDArray[np.int16]
+
+#: Blocks that wait for the driver; then the thread waits, and the device loses samples and says so.
+_QUEUE = 4
+#: How long a thread may take to end by itself, as the buffer can then be closed in peace; and once it was cancelled.
+_PATIENCE_S, _JOIN_S = 0.25, 1.0
+#: Blocks of memory that are used again and again: fresh memory costs more than the copy itself.
+_POOL = 32
+
+
+class IioBlock(NamedTuple):
+    """What one refill gave.
+
+    Attributes:
+        samples: ``[snapshot, sensor, component]``, or ``None`` for nothing.
+        n_expected: Samples a channel that were asked for.
+        arrived_ns: Host time, UTC.
+        overflow: Samples were lost since the last block that says so, before this one or in it.
+        state: What the radio said when it was asked after this block; ``None``: it was not.
+    """
+
+    samples: I16 | None
+    n_expected: int
+    arrived_ns: int
+    overflow: bool = False
+    state: RadioState | None = None
+
+
+class Pool:
+    """Arrays of one size, each given out again once nobody else refers to it."""
+
+    def __init__(self, n_items: int) -> None:
+        self._n_items = n_items
+        self._arrays: list[I16] = []
+
+    def take(self) -> I16:
+        """Return an array ``[item]``; views of it keep it from being given out again."""
+        for k in range(len(self._arrays)):
+            if sys.getrefcount(self._arrays[k]) == 2:  # the list's reference and the argument's
+                return self._arrays[k]
+        array = np.empty(self._n_items, np.int16)
+        if len(self._arrays) < _POOL:
+            self._arrays.append(array)
+        return array
+
+
+class IioReader:
+    """Opens the buffer of a device and reads it.
+
+    Args:
+        iio: The module.
+        adc: ``iio.Device``.
+        channels: ``iio.Channel``: in-phase and quadrature of each sensor, in scan order; enabled here, others disabled.
+        n_samples: A channel and refill.
+        n_blocks: Of the kernel's queue.
+        control: Asked between blocks.
+        poll_s: How often.
+
+    Raises:
+        OSError: The buffer cannot be opened.
+    """
+
+    def __init__(
+        self,
+        iio: ModuleType,
+        adc: Any,
+        channels: Sequence[Any],
+        n_samples: int,
+        n_blocks: int,
+        control: IioControl,
+        poll_s: float,
+    ) -> None:
+        self._iio, self._channels, self._n = iio, list(channels), n_samples
+        self._control, self._poll_s = control, poll_s
+        for channel in adc.channels:
+            if channel.scan_element:
+                channel.enabled = False
+        for channel in self._channels:
+            channel.enabled = True
+        adc.set_kernel_buffers_count(n_blocks)
+        self._buffer = iio.Buffer(adc, n_samples, False)
+        self._pool = Pool(n_samples * len(self._channels))
+        self._waiting: queue.Queue[IioBlock | Exception] = queue.Queue(_QUEUE)
+        self._ending = threading.Event()
+        self._thread = threading.Thread(target=self._run, daemon=True, name="iio-reader")
+        self._thread.start()
+
+    def get(self, timeout_s: float) -> IioBlock | None:
+        """Return the next block; ``None`` where there is none in time.
+
+        Raises:
+            Exception: What the reading thread met.
+        """
+        try:
+            item = self._waiting.get(timeout=timeout_s) if timeout_s > 0 else self._waiting.get_nowait()
+        except queue.Empty:
+            return None
+        if isinstance(item, Exception):
+            raise item
+        return item
+
+    def close(self) -> bool:
+        """End the thread and close the buffer. False where libiio does not let go: both are then left behind."""
+        self._ending.set()
+        if self._buffer is None:
+            return True
+        while not self._waiting.empty():
+            self._waiting.get_nowait()
+        self._thread.join(_PATIENCE_S)
+        if self._thread.is_alive():
+            self._buffer.cancel()
+            self._thread.join(_JOIN_S)
+        if self._thread.is_alive():
+            return False
+        self._buffer = None
+        return True
+
+    # -- in the thread ---------------------------------------------------------------------------------------------
+
+    def _run(self) -> None:
+        try:
+            polled_s = time.monotonic()
+            while not self._ending.is_set():
+                self._buffer.refill()
+                arrived_ns = time.time_ns()
+                block = IioBlock(self._copy(), self._n, arrived_ns)
+                if time.monotonic() - polled_s >= self._poll_s:
+                    block = block._replace(overflow=self._control.overflowed(), state=self._control.state())
+                    polled_s = time.monotonic()
+                self._put(block)
+        except Exception as error:
+            self._put(error)
+
+    def _copy(self) -> I16 | None:
+        """The samples of the buffer in memory of their own."""
+        start = self._iio._buffer_start(self._buffer._buffer)
+        n_bytes = self._iio._buffer_end(self._buffer._buffer) - start
+        columns = len(self._channels)
+        if self._buffer.step != 2 * columns:
+            return self._chosen()
+        n = min(n_bytes // (2 * columns), self._n)
+        if n == 0:
+            return None
+        raw = np.frombuffer((ctypes.c_int16 * (n * columns)).from_address(start), np.int16)
+        out = self._pool.take()[: n * columns]
+        np.copyto(out, raw)
+        return out.reshape(n, columns // 2, 2)
+
+    def _chosen(self) -> I16 | None:
+        """The same where another client has more channels enabled: the device then gives all of them to all."""
+        rows = [np.frombuffer(c.read(self._buffer, raw=True), np.int16) for c in self._channels]
+        n = min(map(len, rows))
+        if n == 0:
+            return None
+        return np.ascontiguousarray(np.stack([row[:n] for row in rows], axis=1)).reshape(n, -1, 2)
+
+    def _put(self, item: IioBlock | Exception) -> None:
+        while not self._ending.is_set():
+            try:
+                self._waiting.put(item, timeout=0.1)
+                return
+            except queue.Full:
+                continue
