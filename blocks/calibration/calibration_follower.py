@@ -26,7 +26,7 @@ class Tolerance(NamedTuple):
     """How far a measurement may lie from what was stored for that to hold."""
 
     phase_rad: float = 0.1
-    delay_s: float = 0.0
+    delay_samples: float = 0.05
     gain_db: float = 1.0
     frequency_hz: float = 0.0
 
@@ -36,15 +36,15 @@ class Verdict(NamedTuple):
 
     Attributes:
         result: It holds; it does but for quarter or half turns, which were put right; or a new one was made.
-        phase_rad: Largest difference in phase, steps taken out.
-        delay_s: Largest difference in delay.
+        phase_rad: Largest difference in phase, steps taken out; not a number where there was nothing to compare with.
+        delay_samples: Largest difference in delay.
         gain_db: Largest difference in gain.
         steps: Of each sensor, ``2 pi / n_states`` each; empty where a new one was made.
     """
 
     result: Result
     phase_rad: float
-    delay_s: float
+    delay_samples: float
     gain_db: float
     steps: tuple[int, ...]
 
@@ -111,7 +111,7 @@ class CalibrationFollower:
             CalibrationError: Delays at a sample rate that is not known, or a store that cannot be written.
         """
         delay_s = self._seconds(found.delay_samples, sample_rate_hz)
-        verdict = self._compared(found, delay_s)
+        verdict = self._compared(found, sample_rate_hz)
         if self.calibration is None or verdict.result == "redone":
             offset, gain_db = found.phase_rad, found.gain_db
         elif verdict.result == "stepped":
@@ -141,17 +141,17 @@ class CalibrationFollower:
         self.calibration, self.state = made, "valid"
         return verdict
 
-    def _compared(self, found: ChannelAlignment, delay_s: F64) -> Verdict:
+    def _compared(self, found: ChannelAlignment, sample_rate_hz: float | None) -> Verdict:
         stored = self.calibration
-        if stored is None or stored.n_sensors != len(delay_s):
+        if stored is None or stored.n_sensors != len(found.phase_rad):
             return Verdict("redone", float("nan"), float("nan"), float("nan"), ())
         steps = phase_steps(found.phase_rad, stored.offset_rad, self._n_states, self._reference)
-        late = delay_s - stored.delay_s
+        late = found.delay_samples - stored.delay_s * (sample_rate_hz or 1.0)
         late = late - late[self._reference]
         louder = found.gain_db - stored.gain_db
         phase, delay, gain = (float(np.abs(a).max()) for a in (steps.residual_rad, late, louder - np.median(louder)))
         t = self._tolerance
-        if phase > t.phase_rad or delay > t.delay_s or gain > t.gain_db:
+        if phase > t.phase_rad or delay > t.delay_samples or gain > t.gain_db:
             return Verdict("redone", phase, delay, gain, ())
         return Verdict("stepped" if steps.steps.any() else "verified", phase, delay, gain, tuple(steps.steps.tolist()))
 

@@ -148,6 +148,16 @@ CASES: dict[str, tuple[Callable[[], Feed], Callable[[Path], dict[str, Any]]]] = 
     "ExponentialCovariance": (covariances, lambda _: {}),
     "FarFieldMusic": (samples, lambda _: {"n_sources": 2}),
     "FarFieldMusicFromCovariance": (covariances, lambda _: {"n_sources": 2}),
+    "FollowCalibration": (
+        samples,
+        lambda _: {
+            "measure": "known_source",
+            "source_m": [0.4, 1.1, 0.0],
+            "least_coherence": 0.0,
+            "n_measure": 40,
+            "while_stale": "flag",
+        },
+    ),
     "ForwardBackward": (covariances, lambda _: {}),
     "GroupBearings": (bearings, lambda _: {"every": 9, "min_packets": 1}),
     "HiAware": (lambda: samples(n_snapshots=40), lambda _: {"mode": "blind", "n_sources": 2}),
