@@ -1,0 +1,109 @@
+"""Accounts of sounding occasions: when each terminal should have been heard, which it was not, and since when.
+
+System frame numbers begin anew every 10.24 s; the host's clock tells how often they did.
+"""
+
+from __future__ import annotations
+
+from typing import Any, NamedTuple
+
+import numpy as np
+import numpy.typing as npt
+
+#: So many like steps make the period of a terminal known.
+_STEPS_TO_KNOW = 3
+#: A base station's log is behind the air by less; beyond it its clock has been moved.
+CLOCK_TOLERANCE_S = 0.1
+
+
+class _Seen(NamedTuple):
+    place: int
+    period: int | None
+    n_like: int
+
+
+class FrameClock:
+    """Unwraps places in the cycle of frames.
+
+    Args:
+        cycle: Places in a cycle: 1024 frames, or the slots in them.
+        place_s: Seconds of a place.
+    """
+
+    def __init__(self, cycle: int, place_s: float) -> None:
+        self.cycle, self.place_s = cycle, place_s
+        self._last: tuple[int, float] | None = None
+
+    def unwrap(self, place: int, now_s: float) -> int:
+        """Return the place counted on from the first one.
+
+        Args:
+            place: In the cycle.
+            now_s: A clock that is right to half a cycle.
+        """
+        if self._last is None:
+            self._last = place, now_s
+            return place
+        last, last_s = self._last
+        step = (place - last + self.cycle // 2) % self.cycle - self.cycle // 2
+        ran = (now_s - last_s) / self.place_s
+        count = last + step + round((ran - step) / self.cycle) * self.cycle
+        self._last = (count, now_s) if count >= last else self._last
+        return count
+
+
+class Occasions:
+    """Counts what each terminal's numbering shows to be missing.
+
+    Args:
+        period: Places between occasions of a terminal; ``None``: the smallest step, once it was seen three times.
+    """
+
+    def __init__(self, period: int | None) -> None:
+        self._period = period
+        self._seen: dict[int, _Seen] = {}
+
+    def missed(self, rnti: int, place: int) -> int:
+        """Occasions of ``rnti`` between its last one and the one at ``place``, as far as its period is known.
+
+        A step that is no multiple of the period tells nothing: the resource was given anew.
+        """
+        seen = self._seen.get(rnti)
+        step = 0 if seen is None else place - seen.place
+        if seen is None or step <= 0:
+            self._seen[rnti] = _Seen(place, self._period, 0) if seen is None else seen
+            return 0
+        if self._period is not None:
+            self._seen[rnti] = _Seen(place, self._period, 0)
+            return step // self._period - 1 if step % self._period == 0 else 0
+        period, n_like = seen.period, seen.n_like
+        if period is None or step < period or (step % period and n_like < _STEPS_TO_KNOW):
+            period, n_like = step, 1
+        elif step == period:
+            n_like += 1
+        elif step % period:
+            period, n_like = None, 0
+        self._seen[rnti] = _Seen(place, period, n_like)
+        known = period is not None and n_like >= _STEPS_TO_KNOW
+        return step // period - 1 if known and period is not None else 0
+
+    def forget(self) -> None:
+        """Begin anew, after the source did."""
+        self._seen.clear()
+
+
+def same_antennas(values: npt.NDArray[Any]) -> list[list[int]]:
+    """Groups of antennas with the same values, of ``[sensor, subcarrier, component]``; silent ones are not meant."""
+    groups: dict[bytes, list[int]] = {}
+    for antenna, row in enumerate(values):
+        # a look at a few tells nearly always that two differ
+        groups.setdefault(row[:: max(1, len(row) // 32)].tobytes(), []).append(antenna)
+    out = []
+    for group in groups.values():
+        rest = group
+        while len(rest) > 1:
+            alike = [a for a in rest if np.array_equal(values[a], values[rest[0]])]
+            if len(alike) > 1 and values[rest[0]].any():
+                out.append(alike)
+            rest = [a for a in rest if a not in alike]
+    return sorted(out)
