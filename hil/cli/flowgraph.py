@@ -53,6 +53,15 @@ def load_flowgraph(name: str) -> Flowgraph:
     return Flowgraph(name, settings, build, (module.__doc__ or "").strip())
 
 
+def load_module(name: str) -> ModuleType:
+    """Import a module by name.
+
+    Raises:
+        GraphError: There is none, or it needs a package that is not there.
+    """
+    return _import(name, f"there is no module {name!r}")
+
+
 def load_object(where: str) -> Any:
     """Import ``"package.module:Name"``.
 
@@ -60,7 +69,7 @@ def load_object(where: str) -> Any:
         GraphError: There is no such module or name in it.
     """
     module_name, _, attribute = where.partition(":")
-    module = _import(module_name, f"there is no module {module_name!r}")
+    module = load_module(module_name)
     try:
         return getattr(module, attribute)
     except AttributeError:

@@ -21,10 +21,11 @@ def directory() -> Path:
 
 
 @contextlib.contextmanager
-def registered(name: str, control: str, kind: str = "graph") -> Iterator[None]:
-    """Leave a note while the context lasts."""
+def registered(name: str, control: str, kind: str = "graph", **more: str) -> Iterator[None]:
+    """Leave a note while the context lasts: where it is controlled, and ``more`` that others want to know."""
     path = directory() / f"{kind}-{os.getpid()}-{name.replace('/', '_')}.json"
     note = {"name": name, "kind": kind, "pid": os.getpid(), "control": control, "started_ns": time.time_ns()}
+    note |= more
     path.write_text(json.dumps(note))
     try:
         yield
