@@ -68,7 +68,8 @@ class SampleJoiner:
         return self._n_waiting[feed]
 
     def take(self, until: int | None = None) -> Joined | None:
-        """The next whole frame, or a shorter one before missing items and before item ``until``; ``None``: not yet."""
+        """The next whole frame, or a shorter one before missing items; ``None``: not yet, or ``next_item`` has come to
+        ``until`` (what is there before it waits for :meth:`flush`, or for more)."""
         while True:
             self._drop_unmatched()
             if not all(self._pieces):
@@ -82,7 +83,7 @@ class SampleJoiner:
                 self._first = start
             self.next_item = start
             if until is not None and start >= until:
-                return self.flush() if self._filled else None
+                return None
             n = min(
                 self._n_samples - self._filled,
                 *(p[0].item + p[0].samples.shape[1] - start for p in self._pieces),

@@ -22,6 +22,8 @@ from sim_device.servers.protocol_server import TICK_S, ProtocolServer, ServerPar
 log = logging.getLogger(__name__)
 
 C64 = npt.NDArray[np.complex64]
+#: Frames of one message.
+Parts = list[bytes | bytearray | memoryview]
 
 _SOCKETS = {"pub": zmq.PUB, "push": zmq.PUSH, "rep": zmq.REP}
 #: What connects to each.
@@ -163,7 +165,7 @@ class GnuRadioServer(ProtocolServer):
         if (fault := self.faults.take("overrun")) is not None:
             clock.skip(item, round(fault.amount or self.params.n_samples))
 
-    def _send_all(self, messages: list[list[bytes | bytearray | memoryview]]) -> bool:
+    def _send_all(self, messages: list[Parts]) -> bool:
         """Send a message to each sink; false: nobody takes it, and none was sent."""
         for i, parts in enumerate(messages):
             while True:
@@ -209,13 +211,11 @@ class GnuRadioServer(ProtocolServer):
     def _items(self, clock: StreamClock, item: int, n: int) -> C64:
         return self.feed.samples(clock.tick(item), n)
 
-    def _messages(self, clock: StreamClock, item: int, n: int) -> list[list[bytes | bytearray | memoryview]]:
+    def _messages(self, clock: StreamClock, item: int, n: int) -> list[Parts]:
         samples = self._items(clock, item, n)
         return [self._message(clock, item, n, i, samples) for i in range(self._n_sinks)]
 
-    def _message(
-        self, clock: StreamClock, item: int, n: int, i: int, samples: C64
-    ) -> list[bytes | bytearray | memoryview]:
+    def _message(self, clock: StreamClock, item: int, n: int, i: int, samples: C64) -> Parts:
         """One message of sink ``i``: ``samples`` ``[channel, n]``."""
         p = self.params
         own = np.ascontiguousarray(samples.T if p.layout == "vector" else samples[i])
