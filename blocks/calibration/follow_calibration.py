@@ -85,7 +85,8 @@ class FollowCalibration(Block):
 
     With each new epoch what was known is stale. A measurement verifies it, corrects it by quarter or half turns, or
     takes its place in the store; the block asks for the noise source by itself where it is told how. Each change is an
-    event ``calibration``. Frames with the noise source on are measured from and not handed on.
+    event ``calibration``. Frames with the noise source on are measured from and not handed on; frames whose ``meta``
+    says that they are not ``usable`` are dropped, or flagged as stale.
     """
 
     params: FollowCalibrationParams
@@ -246,10 +247,11 @@ class FollowCalibration(Block):
     # -- frames ----------------------------------------------------------------------------------------------------
 
     def _handed_on(self, header: Header, iq: C64) -> list[Payload]:
-        if self._valid or self.params.while_stale == "flag":
-            return self._corrected(header, iq)
+        usable = header.meta.get("usable", True)  # what has not settled is not put right by any calibration
+        if (self._valid and usable) or self.params.while_stale == "flag":
+            return self._corrected(header, iq, usable=usable)
         frame = Frame(header, {"iq": iq})
-        if self.params.while_stale == "drop":
+        if self.params.while_stale == "drop" or not usable:
             self._drop([frame])
             return []
         self._held.append(frame.copy())
@@ -266,11 +268,12 @@ class FollowCalibration(Block):
         self._n["dropped"] += len(frames)
         self._lost = self._lost.plus(Loss(len(frames), sum(f["iq"].shape[1] for f in frames)))
 
-    def _corrected(self, header: Header, iq: C64) -> list[Payload]:
+    def _corrected(self, header: Header, iq: C64, *, usable: bool = True) -> list[Payload]:
         made = self._follower.calibration
+        state = self._follower.state
         changes: dict[str, Any] = {
             **{f: getattr(header, f) for f in Header._fields if f not in ("stream", "kind", "arrays", "lost")},
-            "calibration": self._follower.state,
+            "calibration": state if usable or state == "none" else "stale",
             "calibration_id": None if made is None else made.calibration_id,
             "lost": self._lost,
         }

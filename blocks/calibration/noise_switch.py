@@ -19,9 +19,9 @@ class NoiseSource(Params, frozen=True):
     on: Annotated[dict[str, Any], Meta(description="arguments that put it on")] = field(
         default_factory=lambda: {"on": True}
     )
-    off: Annotated[dict[str, Any], Meta(description="arguments that put it off")] = field(
-        default_factory=lambda: {"on": False}
-    )
+    off: Annotated[
+        dict[str, Any] | None, Meta(description="arguments that put it off; null: it goes off by itself")
+    ] = field(default_factory=lambda: {"on": False})
     control: Annotated[
         str | None, Meta(description="address of the control plane to ask; absent: that of this graph")
     ] = None
@@ -54,8 +54,10 @@ class NoiseSwitch:
             self._waited += 1
             return
         self._wanted, self._waited = on, 0
-        self.n_asked += on
-        self._asker.ask(self._source.verb, **(self._source.on if on else self._source.off))
+        arguments = self._source.on if on else self._source.off
+        if arguments is not None:
+            self.n_asked += on
+            self._asker.ask(self._source.verb, **arguments)
 
     def put_off_for_a_while(self) -> None:
         """What it gave told nothing: off, and on again after ``retry_frames`` frames."""

@@ -52,7 +52,6 @@ class Radio:
             frequency_hz=self.frequency_hz,
             time_ns=self.tick * 1000,
             timebase="device",
-            host_time_ns=5,
             meta={"noise_source": True} if self.noise else {},
         )
 
