@@ -13,10 +13,21 @@ from hil.cli.run import Control, For, Frames, Json, Overwrite, Set
 
 @guarded
 def record(
-    source: Annotated[
-        str, typer.Argument(metavar="SOURCE", help="A driver (xl-array, package.module:Class) or tcp://host:port.")
+    words: Annotated[
+        list[str],
+        typer.Argument(
+            metavar="[SOURCE] PATH",
+            help="A driver (xl-array, package.module:Class) or an address, where --driver and --uri do not say it; "
+            "and the file to write: .mcap, or .sigmf-meta for IQ.",
+        ),
     ],
-    path: Annotated[Path, typer.Argument(metavar="PATH", help="File to write: .mcap, or .sigmf-meta for IQ.")],
+    driver: Annotated[
+        str | None,
+        typer.Option(metavar="NAME", help="iio, uhd, heimdall, oai_tracer, fapi, gnuradio, srsran, xl_array ..."),
+    ] = None,
+    uri: Annotated[
+        str | None, typer.Option(metavar="ADDR", help="Where the device is, as its driver takes it.")
+    ] = None,
     settings: Set = None,
     seconds: For = None,
     frames: Frames = None,
@@ -27,18 +38,31 @@ def record(
 ) -> None:
     """Record all streams of a device until it ends, or Ctrl-C.
 
-    The file is readable at any moment, also after a crash.
+    The file is readable at any moment, also after a crash. [bold]hil devices[/bold] finds what can be recorded.
 
     \b
+    [cyan]hil record --driver iio --uri ip:192.168.2.1 field.mcap --for 60[/cyan]
+    [cyan]hil record heimdall://krakensdr.local field.mcap[/cyan]
     [cyan]hil record tcp://127.0.0.1:5555 field.mcap --for 60[/cyan]
     [cyan]hil record xl-array sim.mcap --set embedded=true --frames 1000[/cyan]
     [cyan]hil record drivers.xl_array:XlArray iq.sigmf-meta --set endpoint=ADDR[/cyan]
     """
-    from hil.cli.load_source import make_source
+    from hil.cli.load_source import make_source, make_source_at
     from hil.cli.session import RunOptions, run_graph
+    from hil.errors import GraphError
     from hil.graph import Graph
 
+    *sources, path = words
+    named = driver is not None or uri is not None
+    if len(sources) != (0 if named else 1):
+        raise GraphError(
+            f"expected {'PATH' if named else 'SOURCE PATH, or PATH with --driver and --uri'}, got {' '.join(words)!r}: "
+            "say once which device to record, then the file"
+        )
     graph = Graph("record")
-    device = graph.add(make_source("device", source, settings or ()))
+    if named:
+        device = graph.add(make_source_at("device", driver, uri, settings or ()))
+    else:
+        device = graph.add(make_source("device", sources[0], settings or ()))
     graph.expose(**{port: f"{device.name}.{port}" for port in device.outputs})
-    run_graph(graph, RunOptions(seconds, frames, as_json, record=path, overwrite=overwrite, control=control))
+    run_graph(graph, RunOptions(seconds, frames, as_json, record=Path(path), overwrite=overwrite, control=control))
