@@ -42,6 +42,50 @@ def esprit(signal: Array, method: Literal["ls", "tls"] = "tls") -> LinePhases:
     return sorted_phases(xp.linalg.eigvals(psi))
 
 
+def esprit_variance(covariance: Array, n_sources: int, n_snapshots: float) -> Array:
+    r"""Variance of each phase of :func:`esprit`, first order in the noise (Rao and Hari 1989). NumPy or torch, batched.
+
+    With eigenvectors :math:`x_k` of :math:`\Psi` and rows :math:`q_k^H` of their inverse, the error of the phase is
+    :math:`\mathrm{Im}(g_k^H \delta U_s x_k)`, :math:`g_k^H = q_k^H U_1^+ (J_2 - \psi_k J_1) / \psi_k`, where ``J_1``
+    and ``J_2`` drop the last and the first sensor; of the perturbation only what is in the noise subspace counts:
+
+    .. math:: \frac{\sigma^2}{2T} \|U_w^H g_k\|^2 \sum_i |x_{k,i}|^2 \lambda_i / (\lambda_i - \sigma^2)^2
+
+    Least and total least squares share it.
+
+    Args:
+        covariance: ``[..., sensor, sensor]`` Hermitian.
+        n_sources: 1 .. N - 1.
+        n_snapshots: In the covariance.
+
+    Returns:
+        ``[..., source]`` rad^2, in the order of :func:`esprit`.
+    """
+    xp = array_namespace(covariance)
+    n = covariance.shape[-1]
+    _check("esprit_variance", n, n_sources)
+    values, vectors = xp.linalg.eigh(covariance)
+    strong, signal = values[..., n - n_sources :], vectors[..., n - n_sources :]
+    noise_power = xp.mean(values[..., : n - n_sources], axis=-1)[..., None]
+    first = signal[..., :-1, :]
+    adjoint = xp.conj(xp.matrix_transpose(first))
+    pseudo_inverse = xp.linalg.solve(adjoint @ first, adjoint)
+    psi, x = xp.linalg.eig(pseudo_inverse @ signal[..., 1:, :])
+    weight = xp.linalg.inv(x) @ pseudo_inverse  # (..., source, sensor - 1)
+    zero = xp.zeros_like(weight[..., :1])
+    g = xp.concat([zero, weight], axis=-1) / psi[..., None] - xp.concat([weight, zero], axis=-1)
+    inside = g @ signal
+    outside = xp.sum(_square(xp, g), axis=-1) - xp.sum(_square(xp, inside), axis=-1)
+    spread = strong / xp.clip(strong - noise_power, min=1e-300) ** 2
+    variance = noise_power / (2 * n_snapshots) * outside * xp.sum(_square(xp, x) * spread[..., :, None], axis=-2)
+    order = xp.argsort(xp.atan2(xp.imag(psi), xp.real(psi)), axis=-1)
+    return xp.take_along_axis(variance, order, axis=-1)
+
+
+def _square(xp: Any, x: Array) -> Array:
+    return xp.real(x) ** 2 + xp.imag(x) ** 2
+
+
 def unitary_esprit(covariance: Array, n_sources: int) -> LinePhases:
     r"""Unitary ESPRIT, Haardt and Nossek 1995: real arithmetic, forward-backward averaged. NumPy or torch, batched.
 

@@ -109,6 +109,24 @@ def refine_jointly(
     return JointFit(point, gains, noise_power, covariance, state.cost / moments.trace, converged)
 
 
+def powers_at(moments: Moments, model: Model, point: F64, free: Sequence[Coordinate]) -> tuple[F64, F64]:
+    """Power ``[source]`` and Cramer-Rao bound ``[source, free, free]`` of sources that stay where they are.
+
+    Power is at least what could be told from noise, ``noise_power / (N sqrt(T))``. No sources give empty arrays.
+    """
+    if len(point) == 0:
+        return np.zeros(0), np.zeros((0, len(free), len(free)))
+    here = Box(np.full(3, -np.inf), np.full(3, np.inf), np.ones(3))
+    fit = refine_jointly(moments, model, point, here, free, max_iterations=0)
+    return source_power(fit, moments), fit.covariance
+
+
+def source_power(fit: JointFit, moments: Moments) -> F64:
+    """Power of each source ``[source]``, at least ``noise_power / (N sqrt(T))``."""
+    least = fit.noise_power / (moments.n_sensors * np.sqrt(moments.n_snapshots))
+    return np.maximum(np.diagonal(fit.source_covariance).real, least)
+
+
 def _step(state: _State, held: npt.NDArray[np.bool_], damping: float) -> tuple[F64, float]:
     scale = np.sqrt(np.maximum(np.diagonal(state.hessian), 1e-300))
     scaled = state.hessian / np.outer(scale, scale) + (damping + 1e-9) * np.eye(len(scale))

@@ -8,6 +8,7 @@ import numpy as np
 import numpy.typing as npt
 
 from blocks.subspace.dictionary import Grid
+from blocks.subspace.line_direction import MOST_SPACING
 from blocks.subspace.near_field_line import FresnelGrid, fresnel_grid, fresnel_reach
 from blocks.subspace.toeplitz import is_uniform_line
 from hil.array import ArrayGeometry, fraunhofer_distance
@@ -122,7 +123,7 @@ def suits_line_dictionary(array: ArrayGeometry, wavelength_m: float, grid: Grid)
     return (
         grid.n_range > 1
         and grid.elevation_rad == 0
-        and is_uniform_line(array.channel_position_m, 0.5 * wavelength_m)
+        and is_uniform_line(array.channel_position_m, MOST_SPACING * wavelength_m)
         and grid.range_min_m >= fresnel_reach(array.aperture_m, wavelength_m)
         and np.isinf(grid.range_max_m)
     )

@@ -9,6 +9,10 @@ from hil.errors import ParamError
 
 Array = Any  # NumPy or torch
 
+#: Largest spacing in wavelengths: 1 % above a half, so that a carrier a little above the one an array was cut for is
+#: taken. Only directions whose sine is beyond 0.98 then repeat, where a line sees next to nothing.
+MOST_SPACING = 0.505
+
 
 class LinePhases(NamedTuple):
     r"""What root-MUSIC and ESPRIT find, ascending in phase.
@@ -48,10 +52,10 @@ def directions_of_phase(phase_rad: Array, spacing_m: float, wavelength_m: float)
 
     Args:
         phase_rad: ``[..., source]`` in (-pi, pi].
-        spacing_m: Metres.
+        spacing_m: Metres, at most :data:`MOST_SPACING` wavelengths.
         wavelength_m: Metres.
     """
-    if not 0 < spacing_m <= 0.5 * wavelength_m * (1 + 1e-9):
+    if not 0 < spacing_m <= MOST_SPACING * wavelength_m:
         raise ParamError(
             f"directions_of_phase: spacing {spacing_m:.4g} m is above half a wavelength ({wavelength_m / 2:.4g} m): "
             "directions repeat; use directions_near with coarse directions"

@@ -8,6 +8,7 @@ import numpy as np
 import numpy.typing as npt
 from scipy.linalg import blas, lapack
 
+from blocks.subspace.line_direction import MOST_SPACING
 from hil.errors import EstimationError, ParamError
 
 F64 = npt.NDArray[np.float64]
@@ -53,11 +54,11 @@ def line_grid(n_sensors: int, spacing_m: float, wavelength_m: float, n_azimuth: 
 
     Args:
         n_sensors: At least 2.
-        spacing_m: At most half a wavelength.
+        spacing_m: At most :data:`blocks.subspace.line_direction.MOST_SPACING` wavelengths.
         wavelength_m: Metres.
         n_azimuth: At least four a beam, so that every null shows: refused otherwise.
     """
-    if n_sensors < 2 or not 0 < spacing_m <= 0.5 * wavelength_m * (1 + 1e-9):
+    if n_sensors < 2 or not 0 < spacing_m <= MOST_SPACING * wavelength_m:
         raise ParamError(f"line_grid: {n_sensors} sensors {spacing_m:.4g} m apart, expected >= 2 and <= lambda / 2")
     phase = 2 * np.pi * spacing_m / wavelength_m
     if n_azimuth < phase * n_sensors * 2:  # pi of sine steps at broadside, four a beam of 2 pi / N

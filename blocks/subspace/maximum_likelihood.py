@@ -110,8 +110,9 @@ def refine_maximum_likelihood(
             break
         else:
             damping = max(10 * damping, 0.1)
+    power = np.maximum(state.power, _power_floor(moments, state.noise_power))
     return SourceFit(
-        az, k, state.power, state.noise_power, _covariance(moments, state, one_range), state.cost / moments.trace
+        az, k, power, state.noise_power, _covariance(moments, state, one_range), state.cost / moments.trace
     )
 
 

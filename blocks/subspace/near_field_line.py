@@ -7,6 +7,7 @@ from typing import Any, NamedTuple
 import numpy as np
 import numpy.typing as npt
 
+from blocks.subspace.line_direction import MOST_SPACING
 from blocks.subspace.null_descent import Box, Model, descend_nulls
 from blocks.subspace.search_nulls import CANDIDATE_PROJECTION, DISTINCT_STEPS, FOUND_DEPTH, RESOLVED_DEPTH
 from blocks.subspace.spectrum import local_maxima
@@ -122,7 +123,7 @@ def _fresnel_grid(
 ) -> FresnelGrid:
     position = array.channel_position_m
     spacing = uniform_spacing(position)
-    if spacing > 0.5 * wavelength_m * (1 + 1e-9):
+    if spacing > MOST_SPACING * wavelength_m:
         raise ParamError(f"fresnel_grid: spacing {spacing:.4g} m is above half a wavelength: directions repeat")
     reach = fresnel_reach(array.aperture_m, wavelength_m)
     # the cubic phase falls with the square of the range and is pi/8 at the oblique Fresnel distance

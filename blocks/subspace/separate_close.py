@@ -2,6 +2,7 @@
 
 import numpy as np
 import numpy.typing as npt
+from scipy.linalg import eigh
 
 from blocks.subspace.dictionary import Search
 from blocks.subspace.maximum_likelihood import Moments, SourceFit, refine_maximum_likelihood
@@ -49,27 +50,54 @@ def separate_close(
 
 
 def n_above_noise(signal: npt.NDArray[np.complex128], moments: Moments) -> int:
-    r"""How many leading eigenvalues are larger than white noise alone gives.
+    """How many leading eigenvalues are larger than white noise alone gives.
 
-    The largest of ``p`` noise eigenvalues of ``T`` snapshots is :math:`\sigma^2 (\mu + q s) / T` with :math:`\mu =
-    (\sqrt{p} + \sqrt{T})^2`, :math:`s = (\sqrt{p} + \sqrt{T}) (p^{-1/2} + T^{-1/2})^{1/3}` and ``q`` of the
-    Tracy-Widom law of complex data (Johansson 2000); they are tested one by one, each against the mean of those
-    that are left (Kritchman and Nadler 2009).
+    They are tested one by one, each against the mean of those that are left (Kritchman and Nadler 2009).
 
     Args:
         signal: Leading eigenvectors, largest first, ``[sensor, source]``.
         moments: Covariance or samples that they are of.
     """
     eigenvalues = (signal.conj() * moments.times(signal)).sum(axis=0).real
-    left, root_t = moments.trace, np.sqrt(moments.n_snapshots)
+    left = moments.trace
     for i, value in enumerate(eigenvalues.tolist()):
-        root_p = np.sqrt(moments.n_sensors - i)
-        spread = (root_p + root_t) * (1 / root_p + 1 / root_t) ** (1 / 3)
-        largest = ((root_p + root_t) ** 2 + TRACY_WIDOM * spread) / moments.n_snapshots
-        if value <= largest * left / (moments.n_sensors - i):
+        dimension = moments.n_sensors - i
+        if value <= largest_of_noise(dimension, moments.n_snapshots) * left / dimension:
             return i
         left -= value
     return len(eigenvalues)
+
+
+def largest_of_noise(dimension: int, n_snapshots: float) -> float:
+    r"""What the largest eigenvalue of unit white noise is below, but for once in some 10,000 times.
+
+    Of ``p`` dimensions and ``T`` snapshots it is :math:`(\mu + q s) / T` with :math:`\mu = (\sqrt{p} + \sqrt{T})^2`,
+    :math:`s = (\sqrt{p} + \sqrt{T}) (p^{-1/2} + T^{-1/2})^{1/3}` and ``q`` of the Tracy-Widom law of complex data
+    (Johansson 2000).
+    """
+    root_p, root_t = np.sqrt(dimension), np.sqrt(n_snapshots)
+    spread = (root_p + root_t) * (1 / root_p + 1 / root_t) ** (1 / 3)
+    return float(((root_p + root_t) ** 2 + TRACY_WIDOM * spread) / n_snapshots)
+
+
+def leaves_noise_alone(moments: Moments, steering: npt.NDArray[np.complex128]) -> bool:
+    """Whether what sources ``[sensor, source]`` do not explain is white noise, by its largest eigenvalue.
+
+    False: a source is missing, one is not where it was said to be, or the wavefront or the calibration is another.
+    """
+    q, _ = np.linalg.qr(steering)
+    if moments.is_samples:
+        left = moments.matrix - q @ (q.conj().T @ moments.matrix)
+        gram = left @ left.conj().T if left.shape[0] <= left.shape[1] else left.conj().T @ left
+        matrix = gram / moments.n_snapshots
+    else:
+        half = moments.matrix - q @ (q.conj().T @ moments.matrix)
+        matrix = half - (half @ q) @ q.conj().T
+    last = len(matrix) - 1
+    (largest,) = eigh(matrix, eigvals_only=True, subset_by_index=(last, last), check_finite=False)
+    dimension = moments.n_sensors - steering.shape[1]
+    mean = float(np.trace(matrix).real) / dimension
+    return bool(largest <= largest_of_noise(dimension, moments.n_snapshots) * mean)
 
 
 def separation(azimuth_rad: F64, inverse_range_per_m: F64, covariance: F64, *, full_circle: bool = False) -> F64:

@@ -100,6 +100,10 @@ def estimates(port: str = "estimates") -> Feed:
     return through(NearFieldMusic("music", n_sources=2), samples(), "estimates", port)
 
 
+def estimates_and_samples() -> Feed:
+    return estimates() + samples()
+
+
 def positions(port: str = "positions") -> Feed:
     return through(PolarToCartesian("cartesian"), estimates(), "positions", port)
 
@@ -144,6 +148,10 @@ def calibrated(directory: Path) -> dict[str, Any]:
 CASES: dict[str, tuple[Callable[[], Feed], Callable[[Path], dict[str, Any]]]] = {
     "ApplyCalibration": (samples, calibrated),
     "BeamSpectrum": (covariances, lambda _: {"method": "capon"}),
+    "CramerRao": (lambda: estimates() + covariances(), lambda _: {}),
+    "CramerRaoFromSamples": (estimates_and_samples, lambda _: {"kind": "conditional"}),
+    "Esprit": (covariances, lambda _: {"n_sources": 2, "method": "unitary"}),
+    "CoherenceCheck": (samples, lambda _: {"n_snapshots": 40}),
     "Evaluate": (with_truth, lambda _: {}),
     "ExponentialCovariance": (covariances, lambda _: {}),
     "FarFieldMusic": (samples, lambda _: {"n_sources": 2}),
@@ -164,9 +172,17 @@ CASES: dict[str, tuple[Callable[[], Feed], Callable[[Path], dict[str, Any]]]] = 
     "ModelOrder": (covariances, lambda _: {}),
     "NearFieldMusic": (samples, lambda _: {"n_sources": 0, "spectrum_every": 2}),
     "NearFieldMusicFromCovariance": (covariances, lambda _: {"n_sources": 2}),
+    "NeuralNearFieldMusic": (
+        lambda: samples(array=ArrayGeometry.ula(15, 0.03)),
+        lambda _: {"n_sources": 2, "keep_unresolved": True, "spectrum_every": 2},
+    ),
     "PlanarMusic": (lambda: samples(array=PLANE), lambda _: {"n_sources": 2}),
     "PolarToCartesian": (estimates, lambda _: {}),
+    "ReducedDimensionMusic": (covariances, lambda _: {"n_sources": 2}),
+    "RefineEstimates": (estimates_and_samples, lambda _: {}),
+    "RefineEstimatesFromCovariance": (lambda: estimates() + covariances(), lambda _: {}),
     "Resection": (groups, lambda _: {"beacons": [{"id": i, "x_m": x, "y_m": y} for i, x, y in BEACONS]}),
+    "RootMusic": (covariances, lambda _: {}),
     "SampleCovariance": (samples, lambda _: {"n_snapshots": 32}),
     "SpatialSmoothing": (covariances, lambda _: {"n_sub": 5}),
     "SwitchedBearing": (switched, lambda _: {}),
