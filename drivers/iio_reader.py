@@ -100,6 +100,7 @@ class IioReader:
         self._pool = Pool(n_samples * len(self._channels))
         self._waiting: queue.Queue[IioBlock | Exception] = queue.Queue(_QUEUE)
         self._ending = threading.Event()
+        self._failed = False
         self._thread = threading.Thread(target=self._run, daemon=True, name="iio-reader")
         self._thread.start()
 
@@ -125,11 +126,14 @@ class IioReader:
         while not self._waiting.empty():
             self._waiting.get_nowait()
         self._thread.join(_PATIENCE_S)
-        if self._thread.is_alive():
-            self._buffer.cancel()
+        if self._thread.is_alive() or self._failed:
+            self._buffer.cancel()  # ends a refill that waits; to close the buffer then asks the device nothing
             self._thread.join(_JOIN_S)
         if self._thread.is_alive():
             return False
+        # left to the garbage collector it may be freed after its context, which ends the process
+        self._iio._buffer_destroy(self._buffer._buffer)
+        self._buffer._buffer = None
         self._buffer = None
         return True
 
@@ -147,7 +151,8 @@ class IioReader:
                     polled_s = time.monotonic()
                 self._put(block)
         except Exception as error:
-            self._put(error)
+            self._failed = True
+            self._put(error.with_traceback(None))  # a traceback would hold the buffer
 
     def _copy(self) -> I16 | None:
         """The samples of the buffer in memory of their own."""
