@@ -52,7 +52,7 @@ SHOWN = (*METHODS, "informed", "CRB", "blind CRB", "LB")
 #: Trials whose LB is computed: it needs second derivatives and hardly differs between trials.
 N_LB_TRIALS = 20
 #: Trials in which the block coordinate descent runs: it takes more time than all others together and is off by metres.
-N_BCD_TRIALS = 200
+N_BCD_TRIALS = 50
 
 
 class Point(NamedTuple):
