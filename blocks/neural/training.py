@@ -10,7 +10,7 @@ import pickle
 import time
 from collections.abc import Callable, Iterator
 from pathlib import Path
-from typing import Annotated, Any, Literal, Protocol
+from typing import Annotated, Any, Literal, NamedTuple, Protocol
 
 import numpy as np
 import torch
@@ -64,16 +64,20 @@ class Checkpoint:
     def __init__(self, path: Path) -> None:
         self.path = path
 
-    def save(self, step: int, model: nn.Module, optimizer: torch.optim.Optimizer) -> None:
+    def save(self, step: int, seconds: float, model: nn.Module, optimizer: torch.optim.Optimizer) -> None:
+        """Write what is needed to go on behind ``step``, after ``seconds`` of work."""
         temporary = self.path.with_suffix(".new")
         with temporary.open("wb") as file:
-            torch.save({"step": step, "model": model.state_dict(), "optimizer": optimizer.state_dict()}, file)
+            torch.save(
+                {"step": step, "seconds": seconds, "model": model.state_dict(), "optimizer": optimizer.state_dict()},
+                file,
+            )
             file.flush()
             os.fsync(file.fileno())
         temporary.replace(self.path)
 
-    def load(self, model: nn.Module, optimizer: torch.optim.Optimizer) -> int:
-        """Put model and optimizer where they were; return how many steps were done.
+    def load(self, model: nn.Module, optimizer: torch.optim.Optimizer) -> tuple[int, float]:
+        """Put model and optimizer where they were; return how many steps were done, in how many seconds.
 
         Raises:
             RecordingError: There is none, or it is of another network.
@@ -84,8 +88,14 @@ class Checkpoint:
             optimizer.load_state_dict(state["optimizer"])
         except (OSError, RuntimeError, KeyError, ValueError, pickle.UnpicklingError) as error:
             raise RecordingError(f"{self.path}: no checkpoint of this network to resume from: {error}") from error
-        step: int = state["step"]
-        return step
+        return int(state["step"]), float(state["seconds"])
+
+
+class Trained(NamedTuple):
+    """What came out: the last validation errors, and how long all of it took, pauses between runs left out."""
+
+    errors: dict[str, float]
+    seconds: float
 
 
 def train(
@@ -98,8 +108,8 @@ def train(
     resume: bool = False,
     device: str = "cpu",
     on_step: Callable[[int, dict[str, float]], None] | None = None,
-) -> dict[str, float]:
-    """Train ``model`` in place; return the last validation errors.
+) -> Trained:
+    """Train ``model`` in place.
 
     The weights after step ``n`` depend on the configuration and the seed alone, not on how often the run was killed and
     resumed: batches are asked for by number, and dropout is seeded by the step.
@@ -126,10 +136,10 @@ def train(
         raise ParamError(f"device {device!r}: torch sees no CUDA device here; train with --device cpu")
     model.to(device)
     optimizer = torch.optim.Adam(model.parameters(), lr=params.learning_rate)
-    done = checkpoint.load(model, optimizer) if resume else 0
+    done, before_s = checkpoint.load(model, optimizer) if resume else (0, 0.0)
     fixed = _tensors(validation.batch(0, params.validation_examples), device)
     errors: dict[str, float] = {}
-    started = time.monotonic()
+    started = time.monotonic() - before_s
     with _Log(directory / "log.csv", done) as record:
         for step in range(done, params.steps):
             for group in optimizer.param_groups:
@@ -145,11 +155,12 @@ def train(
                 with torch.no_grad():
                     errors["loss"] = float(model.loss(fixed)[0])  # type: ignore[operator]
                 row |= {f"validation_{k}": v for k, v in errors.items()}
-                record.write({**row, "seconds": time.monotonic() - started})
-                checkpoint.save(step + 1, model, optimizer)
+                seconds = time.monotonic() - started
+                record.write({**row, "seconds": seconds})
+                checkpoint.save(step + 1, seconds, model, optimizer)
             if on_step is not None:
                 on_step(step + 1, row)
-    return errors
+    return Trained(errors, time.monotonic() - started)
 
 
 def learning_rate(params: TrainParams, step: int) -> float:

@@ -7,12 +7,14 @@ import sys
 import typer
 
 from hil.cli.ctl import ctl
+from hil.cli.evaluate import evaluate
 from hil.cli.inspect import inspect
 from hil.cli.record import record
 from hil.cli.replay import replay
 from hil.cli.run import run
 from hil.cli.sim import sim
 from hil.cli.top import top
+from hil.cli.train import train
 
 app = typer.Typer(
     name="hil",
@@ -43,8 +45,9 @@ through the same receiver:
     """
 
 
-for command in (run, replay, record, inspect, sim, top, ctl):
+for command in (run, replay, record, inspect, sim, top, ctl, train):
     app.command(command.__name__)(command)
+app.command("eval")(evaluate)
 
 
 def main() -> None:

@@ -1,0 +1,145 @@
+"""How far off the places are: a network's covariance and the sample covariance, with and without refinement."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from typing import Any, NamedTuple
+
+import numpy as np
+import numpy.typing as npt
+import torch
+from torch import nn
+
+from blocks.evaluation.rmspe import rmspe
+from blocks.neural.training import Data
+from blocks.subspace.dictionary import Dictionary, steering_dictionary
+from blocks.subspace.maximum_likelihood import Moments
+from blocks.subspace.near_field_music import near_field_from_subspace
+from hil.array import ArrayGeometry
+from hil.view.spectra import Spectrum
+from hil.wavefront import direction_vector, steering_vector_polar
+
+F64 = npt.NDArray[np.float64]
+C128 = npt.NDArray[np.complex128]
+
+#: Examples that go through the network at once.
+_CHUNK = 128
+
+
+class Errors(NamedTuple):
+    """Position errors of one method.
+
+    Attributes:
+        method: Which.
+        mean_m: Mean over examples of the mean over sources of the distance, best permutation: what the published
+            code of [NF] calls RMSPE.
+        ci95_m: Half the 95 % confidence interval of that mean.
+        median_m: Median over examples.
+        rms_m: Root of the mean over examples of the square of [NF] Eq. (23).
+        short: Share of the examples in which fewer sources were found than there are; each that is missing costs the
+            cut-off.
+        n: Examples.
+    """
+
+    method: str
+    mean_m: float
+    ci95_m: float
+    median_m: float
+    rms_m: float
+    short: float
+    n: int
+
+
+def evaluate(
+    model: nn.Module,
+    data: Data,
+    array: ArrayGeometry,
+    wavelength_m: float,
+    range_limits_m: tuple[float, float],
+    n: int,
+    *,
+    on_done: Callable[[int], None] | None = None,
+) -> list[Errors]:
+    """Errors of four methods on the same ``n`` test examples, the number of sources given.
+
+    Ranges are held within the limits that the data were drawn from, as a search grid over them does.
+
+    Args:
+        model: Samples in, covariance out.
+        data: Test data.
+        array: That they come from.
+        wavelength_m: Metres.
+        range_limits_m: Nearest and farthest; the farthest is also the cut-off.
+        n: How many examples.
+        on_done: Told after each chunk how many are done.
+    """
+    dictionary = steering_dictionary(array, wavelength_m)
+    methods = {"network": (True, False), "network + ML": (True, True), "2D MUSIC": (False, False)}
+    methods["2D MUSIC + ML"] = (False, True)
+    error: dict[str, list[tuple[float, float, bool]]] = {name: [] for name in methods}
+    for number, first in enumerate(range(0, n, _CHUNK)):
+        batch = data.batch(number, min(_CHUNK, n - first))
+        with torch.no_grad():
+            surrogate = model(torch.from_numpy(batch["samples"])).cpu().numpy()
+        for i, x in enumerate(batch["samples"].astype(np.complex128)):
+            truth = _truth(batch, i)
+            for name, (learned, polish) in methods.items():
+                covariance = surrogate[i] if learned else x @ x.conj().T / x.shape[1]
+                at = _places(covariance, x, dictionary, len(truth), range_limits_m, polish)
+                one, two = (rmspe(at, truth, range_limits_m[1], order=p) for p in (1, 2))
+                error[name].append((one, two, len(at) < len(truth)))
+        if on_done is not None:
+            on_done(min(first + _CHUNK, n))
+    return [_summary(name, values) for name, values in error.items()]
+
+
+def _truth(batch: dict[str, Any], i: int) -> F64:
+    m = int(batch["n_sources"][i])
+    at: F64 = direction_vector(batch["azimuth_rad"][i, :m]) * batch["range_m"][i, :m, None]
+    return at
+
+
+def _places(
+    covariance: C128, x: C128, dictionary: Dictionary, n_sources: int, limits_m: tuple[float, float], polish: bool
+) -> F64:
+    signal = np.ascontiguousarray(np.linalg.eigh(covariance)[1][:, ::-1][:, :n_sources])
+    found = near_field_from_subspace(signal, Moments.of_samples(x), dictionary, polish=polish)
+    k = np.clip(found.inverse_range_per_m, 1 / limits_m[1], 1 / limits_m[0])
+    at: F64 = direction_vector(found.azimuth_rad) / k[:, None]
+    return at
+
+
+def _summary(name: str, values: list[tuple[float, float, bool]]) -> Errors:
+    one, two, short = (np.array(column) for column in zip(*values, strict=True))
+    n = len(one)
+    spread = 1.96 * one.std(ddof=1) / np.sqrt(n) if n > 1 else float("inf")
+    return Errors(
+        name,
+        float(one.mean()),
+        float(spread),
+        float(np.median(one)),
+        float(np.sqrt(np.mean(two**2))),
+        float(short.mean()),
+        n,
+    )
+
+
+def spectra(model: nn.Module, data: Any, array: ArrayGeometry, wavelength_m: float) -> list[Spectrum]:
+    """MUSIC spectra of the first test example, on the sample covariance and on the network's: [NF] Figs. 9 and 10."""
+    batch = data.batch(0, 1)
+    x = batch["samples"][0].astype(np.complex128)
+    with torch.no_grad():
+        surrogate = model(torch.from_numpy(batch["samples"]))[0].cpu().numpy()
+    m = int(batch["n_sources"][0])
+    azimuth = np.linspace(-data.params.azimuth_limit_rad, data.params.azimuth_limit_rad, 241)
+    nearest, farthest = data.range_m
+    ranges = np.linspace(float(nearest), float(farthest), 120)
+    steering = steering_vector_polar(array.channel_position_m, azimuth[:, None], ranges, wavelength_m, amplitude=True)
+    steering /= np.linalg.norm(steering, axis=-1, keepdims=True)
+    truth = np.stack([batch["azimuth_rad"][0, :m], batch["range_m"][0, :m]], axis=-1)
+    out = []
+    for title, covariance in (("sample covariance", x @ x.conj().T / x.shape[1]), ("network's covariance", surrogate)):
+        signal = np.linalg.eigh(covariance)[1][:, ::-1][:, :m]
+        depth = 1 - (np.abs(steering.conj() @ signal) ** 2).sum(-1)
+        out.append(Spectrum(title, -10 * np.log10(np.maximum(depth, 1e-12)), azimuth, ranges, truth))
+    return out
