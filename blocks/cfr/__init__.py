@@ -1,0 +1,1 @@
+"""Channel frequency responses: from sounding signals, cleaned, and to directions."""
