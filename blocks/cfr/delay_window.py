@@ -65,7 +65,7 @@ def delay_window(
     widest_s = 1 / (comb * spacing_hz * len(shifts))
     if not 0 < width_s < widest_s:
         raise ParamError(
-            f"delay_window: expected a width in 0 .. {widest_s:.3g} s, beyond which delays on one in {comb} subcarriers "
+            f"delay_window: expected a width in 0 .. {widest_s:.3g} s, beyond which delays on 1 of {comb} subcarriers "
             f"of {len(shifts)} ports cannot be told apart; got {width_s:.3g} s"
         )
     half = n * spacing_hz * width_s / 2  # time-bandwidth product
