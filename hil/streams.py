@@ -40,13 +40,15 @@ COVARIANCE = {
     "n_snapshots": field("int64", ""),
 }
 #: Directions, and ranges where the wavefront tells them (``+inf`` where it is plane). ``polar`` = azimuth_rad,
-#: elevation_rad, inverse_range_per_m: the inverse keeps the covariance finite for a plane wave.
+#: elevation_rad, inverse_range_per_m: the inverse keeps the covariance finite for a plane wave. ``id`` is there where
+#: the signal tells who sent it.
 ESTIMATES = {
     "azimuth_rad": field("float64", "source", "rad"),
     "elevation_rad": field("float64", "source", "rad"),
     "range_m": field("float64", "source", "m"),
     "polar_covariance": field("float64", "source polar polar", optional=True),
     "power_db": field("float64", "source", "dB", optional=True),
+    "id": field("int64", "source", optional=True),
 }
 #: Positions with covariance; ``id`` is there after tracking.
 POSITIONS = {
