@@ -24,7 +24,6 @@ from sim_device.servers.usrp.radio import (
     RX_ERR_REM_EPID,
     RX_ERR_REM_PORT,
     Radio,
-    RadioChannel,
 )
 from sim_device.servers.usrp.radio_clock import Timekeeper
 
@@ -96,7 +95,7 @@ class Board:
         self.index, self.address, self.timekeeper = index, address, timekeeper
         self._commanded = commanded
         self.core = Core(n_channels)
-        self.radio = Radio(n_channels)
+        self.radio = Radio(n_channels, timekeeper.now)
         self.transport, self.crossbar = _Transport(self), _Crossbar(self)
         self.endpoints = [StreamEndpoint(lambda: self.core.device_id, i, self.send) for i in range(n_channels)]
         self._hosts: dict[int, tuple[str, int]] = {}  # host endpoint: where it is
@@ -211,4 +210,3 @@ class Board:
         )
         self._error_seq += 1
         self.send(chdr.build_packet(chdr.CONTROL, epid, self._error_seq, message.pack()), epid)
-

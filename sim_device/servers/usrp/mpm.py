@@ -22,6 +22,7 @@ COMPAT = (4, 2)
 CLAIM_S = 2.5
 CLOCK_SOURCES = ("internal", "external", "gpsdo")
 TIME_SOURCES = ("internal", "external", "gpsdo")
+_SYNC_SOURCES = tuple({"clock_source": c, "time_source": t} for c in CLOCK_SOURCES for t in TIME_SOURCES)
 #: What an AD9361 can do.
 SAMPLE_RATE_HZ, FREQUENCY_HZ, GAIN_DB = (220e3, 61.44e6), (70e6, 6e9), (0.0, 76.0)
 #: Calls that a host makes all the time; calls for which nobody needs a claim.
@@ -81,7 +82,7 @@ class Motherboard:
             "get_time_sources": lambda: list(TIME_SOURCES),
             "set_time_source": self._set_time_source,
             "get_sync_source": lambda: {"clock_source": self._clock_source, "time_source": self._time_source},
-            "get_sync_sources": lambda: [{"clock_source": c, "time_source": t} for c in CLOCK_SOURCES for t in TIME_SOURCES],
+            "get_sync_sources": lambda: list(_SYNC_SOURCES),
             "set_sync_source": self._set_sync_source,
             "supports_feature": lambda _: False,
             "get_mb_sensors": lambda: ["ref_locked"],

@@ -1,4 +1,4 @@
-"""All sockets of all boards in one thread: the calls are short, and the interpreter runs one thread at a time anyway."""
+"""All sockets of all boards in one thread: the calls are short, and Python runs one thread at a time anyway."""
 
 from __future__ import annotations
 

@@ -3,13 +3,14 @@
 from __future__ import annotations
 
 import threading
+from collections.abc import Callable
 from typing import NamedTuple
 
 #: FPGA compatibility, major and minor, that UHD 4.3 expects of a radio.
 COMPAT = 0 << 16 | 1
 NOC_ID = 0x12AD1000
 
-COMPAT_NUM, CHANNEL_BASE, CHANNEL_STRIDE = 0x00, 0x1000, 0x80
+COMPAT_NUM, TIME_LO, TIME_HI, CHANNEL_BASE, CHANNEL_STRIDE = 0x00, 0x04, 0x08, 0x1000, 0x80
 #: Registers of a channel, offsets.
 RADIO_WIDTH, RX_STATUS, RX_CMD, RX_NUM_WORDS_LO, RX_NUM_WORDS_HI, RX_TIME_LO, RX_TIME_HI = (
     0x04, 0x10, 0x14, 0x18, 0x1C, 0x20, 0x24,
@@ -83,9 +84,15 @@ class RadioChannel:
 
 
 class Radio:
-    """All channels behind one control port."""
+    """All channels behind one control port.
 
-    def __init__(self, n_channels: int) -> None:
+    Args:
+        n_channels: Of the board.
+        now: Board time, ticks.
+    """
+
+    def __init__(self, n_channels: int, now: Callable[[], int]) -> None:
+        self._now, self._latched = now, 0
         self.channels = [RadioChannel() for _ in range(n_channels)]
         self._others: dict[int, int] = {}
 
@@ -100,6 +107,11 @@ class Radio:
     def read(self, address: int) -> int:
         if address == COMPAT_NUM:
             return COMPAT
+        if address == TIME_LO:  # the high word goes with it
+            self._latched = self._now()
+            return self._latched & 0xFFFFFFFF
+        if address == TIME_HI:
+            return self._latched >> 32 & 0xFFFFFFFF
         channel, offset = self._channel(address)
         return self._others.get(address, 0) if channel is None else channel.read(offset)
 

@@ -7,7 +7,7 @@ import errno
 import ipaddress
 import random
 from collections.abc import Mapping
-from typing import Annotated, Any
+from typing import Annotated, Any, ClassVar
 
 from msgspec import Meta
 
@@ -64,7 +64,7 @@ class UsrpServer(ProtocolServer):
     """USRPs (E320, two channels a board) as UHD 4.3 sees them: MPM discovery and calls, CHDR."""
 
     family = "usrp"
-    fault_kinds: tuple[FaultKind, ...] = (
+    fault_kinds: ClassVar[tuple[FaultKind, ...]] = (
         "stall", "drop_connection", "error", "corrupt", "lose_packets", "overrun", "clock_jump", "retune",
     )  # fmt: skip
     device_defaults = {"array": {"kind": "ula", "n": 2}, "frequency_hz": 2.4e9, "sample_rate_hz": 1e6}
