@@ -47,8 +47,8 @@ class CfrAngleParams(Params, frozen=True):
 class CfrAngle(Block):
     """Azimuths from each CFR, by plane waves with steering vectors of each sub-band; ranges are infinite.
 
-    The terminal is in ``meta`` as ``rnti``, what the source said of the frame beside it. The strongest direction is
-    the first.
+    The terminal's RNTI is the ``id`` of each; what the source said of the frame is handed on in ``meta``. The strongest
+    direction is the first.
     """
 
     params: CfrAngleParams
@@ -87,7 +87,7 @@ class CfrAngle(Block):
         meta = {"meta": {**self.header.meta, "rnti": rnti}}
         show = p.spectrum_every and self._n_frames % p.spectrum_every == 0
         self._n_frames += 1
-        return Out(self._estimates(found), meta), Out(self._spectrum(found, grid), meta) if show else None
+        return Out(self._estimates(found, rnti), meta), Out(self._spectrum(found, grid), meta) if show else None
 
     def _averaged(self, key: tuple[int, int], bands: SubBands) -> SubBands:
         beta = self.params.forgetting
@@ -104,13 +104,14 @@ class CfrAngle(Block):
             del self._average[next(iter(self._average))]
         return bands
 
-    def _estimates(self, found: Directions) -> dict[str, F64]:
+    def _estimates(self, found: Directions, rnti: int) -> dict[str, npt.NDArray[Any]]:
         n = len(found.azimuth_rad)
         return {
             "azimuth_rad": found.azimuth_rad,
             "elevation_rad": np.full(n, float(self.params.elevation_rad)),
             "range_m": np.full(n, np.inf),
             "power_db": found.power_db,
+            "id": np.full(n, rnti, np.int64),
         }
 
     @staticmethod
