@@ -8,6 +8,7 @@ from typing import Any, NamedTuple
 import torch
 from torch import nn
 
+from blocks.neural.dcd_music import DcdMusic, DcdMusicConfig
 from blocks.neural.near_field_subspace_net import NearFieldSubspaceNet, NearFieldSubspaceNetConfig
 from hil.array import ArrayGeometry
 from hil.errors import ParamError
@@ -22,6 +23,7 @@ class System(NamedTuple):
 
 
 SYSTEMS: dict[str, System] = {
+    "dcd_music": System(DcdMusicConfig, DcdMusic),
     "nf_subspacenet": System(NearFieldSubspaceNetConfig, NearFieldSubspaceNet),
 }
 

@@ -142,6 +142,8 @@ def train(
     started = time.monotonic() - before_s
     with _Log(directory / "log.csv", done) as record:
         for step in range(done, params.steps):
+            if hasattr(model, "progress"):  # one that is trained in stages
+                model.progress = step / params.steps  # type: ignore[assignment]
             for group in optimizer.param_groups:
                 group["lr"] = learning_rate(params, step)
             loss, parts = _step(
