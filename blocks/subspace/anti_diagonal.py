@@ -6,17 +6,17 @@ import numpy as np
 import numpy.typing as npt
 from array_api_compat import array_namespace
 
+from blocks.subspace.array_kind import constant
 from blocks.subspace.line_direction import directions_near
 from blocks.subspace.null_descent import Model
 from blocks.subspace.range_music import range_music
 from blocks.subspace.root_music import null_polynomial
-from blocks.subspace.signal_subspace import signal_subspace
+from blocks.subspace.signal_subspace import signal_subspace, split_subspaces
 from blocks.subspace.toeplitz import uniform_spacing
 from hil.errors import EstimationError, ParamError
 
 Array = Any  # NumPy or torch
 F64 = npt.NDArray[np.float64]
-Complex = npt.NDArray[np.complexfloating[Any, Any]]
 
 #: Points of the window search a beam of the virtual array.
 POINTS_PER_BEAM = 8
@@ -26,22 +26,22 @@ class ReducedEstimate(NamedTuple):
     """One source a coarse azimuth, in their order.
 
     Attributes:
-        azimuth_rad: ``[source]``.
-        inverse_range_per_m: ``[source]`` 1/m.
-        angle_depth: MUSIC cost of the virtual array at the angle, 0 .. 1, ``[source]``.
-        range_depth: MUSIC cost of the array at (angle, range), 0 .. 1, ``[source]``.
-        in_window: The angle is inside its window, not on the edge, and visible, ``[source]``; False: the coarse azimuth
-            was farther off than the window.
+        azimuth_rad: ``[..., source]``.
+        inverse_range_per_m: ``[..., source]`` 1/m.
+        angle_depth: MUSIC cost of the virtual array at the angle, 0 .. 1, ``[..., source]``.
+        range_depth: MUSIC cost of the array at (angle, range), 0 .. 1, ``[..., source]``.
+        in_window: The angle is inside its window, not on the edge, and visible, ``[..., source]``; False: the coarse
+            azimuth was farther off than the window.
     """
 
-    azimuth_rad: F64
-    inverse_range_per_m: F64
-    angle_depth: F64
-    range_depth: F64
-    in_window: npt.NDArray[np.bool_]
+    azimuth_rad: Array
+    inverse_range_per_m: Array
+    angle_depth: Array
+    range_depth: Array
+    in_window: Array
 
 
-def anti_diagonal(covariance: Array, noise_power: float | None = None) -> Array:
+def anti_diagonal(covariance: Array, noise_power: float | Array | None = None) -> Array:
     r"""Entries :math:`R_{n, N+1-n}` of a symmetric line, ``[..., sensor]``, [HI] Eqs. (29), (30). NumPy or torch.
 
     Opposite sensors see the same curvature, so that even powers of the range cancel and
@@ -54,7 +54,7 @@ def anti_diagonal(covariance: Array, noise_power: float | None = None) -> Array:
     Args:
         covariance: ``[..., sensor, sensor]``.
         noise_power: Taken off the middle entry of an odd number of sensors, which lies on the diagonal too; needed
-            there, not used otherwise.
+            there, not used otherwise. One, or ``[..., 1]``.
     """
     xp = array_namespace(covariance)
     n = covariance.shape[-1]
@@ -93,9 +93,9 @@ def subvector_covariance(r: Array, n_subvectors: int, *, backward: bool = True) 
 
 
 def reduced_dimension_music(
-    covariance: Complex,
+    covariance: Array,
     model: Model,
-    coarse_azimuth_rad: F64,
+    coarse_azimuth_rad: Array,
     window_rad: float,
     inverse_range_per_m: F64,
     *,
@@ -105,14 +105,15 @@ def reduced_dimension_music(
 ) -> ReducedEstimate:
     """Angles near coarse ones from the anti-diagonal, Eq. (33), then a range for each, Eq. (34).
 
+    NumPy or torch, batched.
     The virtual array has twice the spacing and repeats in sine with period ``lambda / (2 spacing)``: only windows round
     the coarse azimuths are searched ([HI] Section IV-D2). It uses N of the N^2 entries and does not reach the
     Cramer-Rao bound; :func:`blocks.subspace.maximum_likelihood.refine_maximum_likelihood` from here does.
 
     Args:
-        covariance: ``[sensor, sensor]`` of a uniform line, calibrated.
+        covariance: ``[..., sensor, sensor]`` complex128 of a uniform line, calibrated.
         model: Array and wavefront.
-        coarse_azimuth_rad: One a source, ``[source]``.
+        coarse_azimuth_rad: One a source, ``[..., source]``.
         window_rad: Half width of the window round each.
         inverse_range_per_m: Grid of ranges (:func:`blocks.subspace.range_music.range_grid`).
         n_sources: Sources in the covariance; absent: as many as coarse azimuths.
@@ -120,45 +121,59 @@ def reduced_dimension_music(
         backward: See :func:`subvector_covariance`.
     """
     spacing = uniform_spacing(model.position_m)
-    n, m = len(covariance), n_sources if n_sources is not None else len(coarse_azimuth_rad)
-    if len(coarse_azimuth_rad) == 0 or not 1 <= m <= n // 2:
+    xp = array_namespace(covariance)
+    n, n_coarse = covariance.shape[-1], coarse_azimuth_rad.shape[-1]
+    m = n_sources if n_sources is not None else n_coarse
+    if n_coarse == 0 or not 1 <= m <= n // 2:
         raise ParamError(
-            f"reduced_dimension_music: {len(coarse_azimuth_rad)} coarse azimuths, {m} sources; {n} sensors' "
+            f"reduced_dimension_music: {n_coarse} coarse azimuths, {m} sources; {n} sensors' "
             f"anti-diagonal separates 1 to {n // 2}"
         )
-    if not np.isfinite(covariance).all():
+    if not bool(xp.all(xp.isfinite(covariance))):
         raise EstimationError("reduced_dimension_music: the covariance is not finite")
-    r = anti_diagonal(covariance, float(np.linalg.eigvalsh(covariance)[: n - m].mean()) if n % 2 else None)
+    signal = _signal(covariance, m)
+    explained = xp.sum(xp.real(xp.conj(signal) * (covariance @ signal)), axis=(-2, -1))
+    noise_power = (xp.real(xp.linalg.trace(covariance)) - explained) / (n - m)
+    r = anti_diagonal(covariance, noise_power[..., None])
     virtual = subvector_covariance(r, n_subvectors if n_subvectors is not None else n // 2, backward=backward)
-    if not m < len(virtual):
+    if not m < virtual.shape[-1]:
         raise ParamError(
-            f"reduced_dimension_music: {m} sources, subvectors of {len(virtual)} entries; take fewer of them"
+            f"reduced_dimension_music: {m} sources, subvectors of {virtual.shape[-1]} entries; take fewer of them"
         )
-    nulls = null_polynomial(signal_subspace(virtual, m))
+    nulls = null_polynomial(_signal(virtual, m))
     phase_per_sine = 2 * np.pi / model.wavelength_m * 2 * spacing
-    centre = np.sin(coarse_azimuth_rad)
-    half = np.cos(coarse_azimuth_rad) * np.sin(window_rad) + np.abs(centre) * (1 - np.cos(window_rad))
-    phase, depth, inside = window_minima(nulls, phase_per_sine * centre, phase_per_sine * half, len(virtual))
+    centre = xp.sin(coarse_azimuth_rad)
+    half = xp.cos(coarse_azimuth_rad) * np.sin(window_rad) + xp.abs(centre) * (1 - np.cos(window_rad))
+    phase, depth, inside = window_minima(nulls, phase_per_sine * centre, phase_per_sine * half, virtual.shape[-1])
     found = directions_near(phase, coarse_azimuth_rad, 2 * spacing, model.wavelength_m)
-    ranges = range_music(
-        signal_subspace(covariance, m), model, found.azimuth_rad, np.zeros_like(phase), inverse_range_per_m
-    )
+    ranges = range_music(signal, model, found.azimuth_rad, xp.zeros_like(phase), inverse_range_per_m)
     return ReducedEstimate(found.azimuth_rad, ranges.inverse_range_per_m, depth, ranges.depth, inside & found.visible)
 
 
-def window_minima(polynomial: Complex, centre: F64, half: F64, n: int) -> tuple[F64, F64, npt.NDArray[np.bool_]]:
-    """Phase of the least value in each window ``[source]``, that value relative to ``n``, whether it is inside."""
-    n_points = 2 * int(np.ceil(float(half.max()) * n * POINTS_PER_BEAM / (2 * np.pi))) + 3
-    grid = centre[:, None] + half[:, None] * np.linspace(-1, 1, n_points)
-    lag = np.arange(1 - n, n)
-    value = (np.exp(1j * grid[..., None] * lag) @ polynomial).real
-    best = value.argmin(axis=1)
-    phase = grid[np.arange(len(grid)), best]
+def _signal(covariance: Array, n_sources: int) -> Array:
+    """Leading eigenvectors: of one NumPy matrix only those, which is faster."""
+    alone = isinstance(covariance, np.ndarray) and covariance.ndim == 2
+    return signal_subspace(covariance, n_sources) if alone else split_subspaces(covariance, n_sources).signal
+
+
+def window_minima(polynomial: Array, centre: Array, half: Array, n: int) -> tuple[Array, Array, Array]:
+    """Phase of the least value in each window ``[..., source]``, that value relative to ``n``, whether it is inside.
+
+    NumPy or torch; ``polynomial`` ``[..., 2 n - 1]`` of :func:`blocks.subspace.root_music.null_polynomial`.
+    """
+    xp = array_namespace(polynomial)
+    n_points = 2 * int(np.ceil(float(xp.max(half)) * n * POINTS_PER_BEAM / (2 * np.pi))) + 3
+    grid = centre[..., None] + half[..., None] * constant(np.linspace(-1, 1, n_points), centre)
+    lag = constant(np.arange(1.0 - n, n), centre)
+    c = polynomial[..., None, :]
+    value = xp.real((xp.exp(1j * grid[..., None] * lag) @ c[..., None])[..., 0])
+    phase = xp.take_along_axis(grid, xp.argmin(value, axis=-1)[..., None], axis=-1)[..., 0]
     step = 2 * half / (n_points - 1)
     for _ in range(6):  # Newton on the polynomial itself; from an eighth of a beam it is quadratic at once
-        wave = np.exp(1j * phase[:, None] * lag)
-        slope = -(wave @ (lag * polynomial)).imag
-        bend = -(wave @ (lag**2 * polynomial)).real
-        phase = phase + np.clip(np.where(bend > 0, -slope / np.where(bend > 0, bend, 1), 0), -step, step)
-    depth = (np.exp(1j * phase[:, None] * lag) @ polynomial).real / n
-    return phase, np.clip(depth, 0, 1), np.abs(phase - centre) < half
+        wave = xp.exp(1j * phase[..., None] * lag) * c
+        slope = -xp.imag(xp.sum(wave * lag, axis=-1))
+        bend = -xp.real(xp.sum(wave * lag**2, axis=-1))
+        newton = xp.where(bend > 0, -slope / xp.where(bend > 0, bend, xp.ones_like(bend)), xp.zeros_like(bend))
+        phase = phase + xp.minimum(xp.maximum(newton, -step), step)
+    depth = xp.real(xp.sum(xp.exp(1j * phase[..., None] * lag) * c, axis=-1)) / n
+    return phase, xp.clip(depth, 0.0, 1.0), xp.abs(phase - centre) < half

@@ -1,4 +1,7 @@
-"""Descent of the MUSIC cost in azimuth, elevation and inverse range, many points of many covariances at once."""
+"""Descent of the MUSIC cost in azimuth, elevation and inverse range, many points of many covariances at once.
+
+NumPy or torch; in torch it can be differentiated, step by step.
+"""
 
 from collections.abc import Sequence
 from typing import Any, NamedTuple
@@ -6,8 +9,10 @@ from typing import Any, NamedTuple
 import numpy as np
 import numpy.typing as npt
 
+from blocks.subspace.array_kind import at_least, constant, namespace, real_view
 from blocks.subspace.steering_rows import Coordinate, steering_rows
 
+Array = Any  # NumPy or torch
 F64 = npt.NDArray[np.float64]
 C128 = npt.NDArray[np.complex128]
 COORDINATES: tuple[Coordinate, ...] = ("azimuth", "elevation", "inverse_range")
@@ -44,15 +49,15 @@ class Descent(NamedTuple):
         converged: The last step was below tolerance, ``[..., peak]``.
     """
 
-    point: F64
-    depth: F64
-    converged: npt.NDArray[np.bool_]
+    point: Array
+    depth: Array
+    converged: Array
 
 
 def descend_nulls(
-    signal: C128,
+    signal: Array,
     model: Model,
-    start: F64,
+    start: Array,
     box: Box,
     free: Sequence[Coordinate],
     *,
@@ -68,64 +73,72 @@ def descend_nulls(
     Args:
         signal: Orthonormal ``U_s``, ``[..., sensor, source]`` complex128.
         model: Array and wavefront.
-        start: ``[..., peak, 3]``; leading axes as ``signal``.
+        start: ``[..., peak, 3]``; leading axes and kind as ``signal``.
         box: Limits; the tolerance is relative to its steps.
         free: The coordinates that move; the others stay.
         max_iterations: At most so many evaluations.
         tolerance: A point has converged when its step is below this part of ``box.step``; the step is taken.
     """
-    columns = np.array([COORDINATES.index(name) for name in free])
-    low, high, longest = box.low[columns], box.high[columns], box.step[columns]
-    point = np.array(start, dtype=np.float64)
-    trial = point.copy()
-    cost, gradient, hessian = _evaluate(signal, model, trial, columns)
-    damping = np.zeros(cost.shape)
-    converged = np.zeros(cost.shape, dtype=bool)
+    xp = namespace(signal)
+    columns = [COORDINATES.index(name) for name in free]
+    low, high, longest = (constant(side[columns], start) for side in (box.low, box.high, box.step))
+    point = trial = start
+    cost, gradient, hessian = _evaluate(xp, signal, model, trial, columns)
+    damping = xp.zeros_like(cost)
+    converged = cost < -np.inf  # none
     for iteration in range(max_iterations):
         if iteration:
-            new_cost, new_gradient, new_hessian = _evaluate(signal, model, trial, columns)
+            new_cost, new_gradient, new_hessian = _evaluate(xp, signal, model, trial, columns)
             better = (new_cost <= cost) & ~converged
-            damping = np.where(better, 0.1 * damping, np.maximum(10 * damping, 0.1))
-            point = np.where(better[..., None], trial, point)
-            cost = np.where(better, new_cost, cost)
-            gradient = np.where(better[..., None], new_gradient, gradient)
-            hessian = np.where(better[..., None, None], new_hessian, hessian)
+            damping = xp.where(better, 0.1 * damping, at_least(10 * damping, 0.1))
+            point = xp.where(better[..., None], trial, point)
+            cost = xp.where(better, new_cost, cost)
+            gradient = xp.where(better[..., None], new_gradient, gradient)
+            hessian = xp.where(better[..., None, None], new_hessian, hessian)
         here = point[..., columns]
-        step = _step(gradient, hessian, damping, (here <= low) & (gradient > 0) | (here >= high) & (gradient < 0))
-        size = (np.abs(step) / longest).max(axis=-1)
-        moved = np.clip(here + step / np.maximum(size, 1.0)[..., None], low, high)
+        step = _step(xp, gradient, hessian, damping, (here <= low) & (gradient > 0) | (here >= high) & (gradient < 0))
+        size = xp.max(xp.abs(step) / longest, axis=-1)
+        moved = xp.minimum(xp.maximum(here + step / at_least(size, 1.0)[..., None], low), high)
         arrived = ~converged & (size * (1 + damping) < tolerance)
-        point[..., columns] = np.where(arrived[..., None], moved, here)
+        point = _placed(xp, point, columns, xp.where(arrived[..., None], moved, here))
         converged = converged | arrived
-        if converged.all():
+        if bool(xp.all(converged)):
             break
-        trial = point.copy()
-        trial[..., columns] = np.where(converged[..., None], point[..., columns], moved)
+        trial = _placed(xp, point, columns, xp.where(converged[..., None], point[..., columns], moved))
     return Descent(point, cost, converged)
 
 
-def _step(gradient: F64, hessian: F64, damping: F64, held: npt.NDArray[np.bool_]) -> F64:
+def _placed(xp: Any, point: Array, columns: list[int], values: Array) -> Array:
+    """``point [..., 3]`` with ``values [..., coordinate]`` in ``columns``."""
+    if xp is np:
+        out = np.array(point, dtype=np.float64)
+        out[..., columns] = values
+        return out
+    parts = [values[..., columns.index(i)] if i in columns else point[..., i] for i in range(3)]
+    return xp.stack(parts, axis=-1)
+
+
+def _step(xp: Any, gradient: Array, hessian: Array, damping: Array, held: Array) -> Array:
     """``-(H + damping diag H)^-1 g`` with held coordinates fixed, ``[..., coordinate]``."""
     n = gradient.shape[-1]
-    diagonal = np.maximum(np.diagonal(hessian, axis1=-2, axis2=-1), 1e-300)
-    scale = np.where(held, np.inf, np.sqrt(diagonal))
-    scaled = hessian / (scale[..., :, None] * scale[..., None, :])
+    diagonal = at_least(xp.linalg.diagonal(hessian), 1e-300)
+    inverse_scale = xp.where(held, xp.zeros_like(diagonal), 1 / xp.sqrt(diagonal))
+    scaled = hessian * (inverse_scale[..., :, None] * inverse_scale[..., None, :])
     # a ridge of 1e-9: where the array cannot tell two coordinates apart the step is short, not undefined
-    grown = np.where(held, 1.0, 1 + damping[..., None] + 1e-9)
-    g = gradient / scale
+    grown = xp.where(held, xp.ones_like(diagonal), 1 + damping[..., None] + 1e-9)
+    g = gradient * inverse_scale
     if n == 1:
-        return -g / grown / scale
+        return -g / grown * inverse_scale
     if n == 2:
         a, c, b = grown[..., 0], grown[..., 1], scaled[..., 0, 1]
         determinant = a * c - b * b
         first, second = (b * g[..., 1] - c * g[..., 0]) / determinant, (b * g[..., 0] - a * g[..., 1]) / determinant
-        return np.stack([first, second], axis=-1) / scale
-    index = np.arange(n)
-    scaled[..., index, index] = grown
-    return -np.linalg.solve(scaled, g[..., None])[..., 0] / scale
+        return xp.stack([first, second], axis=-1) * inverse_scale
+    eye = constant(np.eye(n), gradient)
+    return -xp.linalg.solve(scaled * (1 - eye) + grown[..., None] * eye, g[..., None])[..., 0] * inverse_scale
 
 
-def _evaluate(signal: C128, model: Model, point: F64, columns: npt.NDArray[np.intp]) -> tuple[F64, F64, F64]:
+def _evaluate(xp: Any, signal: Array, model: Model, point: Array, columns: list[int]) -> tuple[Array, Array, Array]:
     """Cost ``[..., peak]``, gradient ``[..., peak, coordinate]`` and Gauss-Newton Hessian of unit-norm vectors."""
     b = steering_rows(
         model.position_m,
@@ -136,11 +149,10 @@ def _evaluate(signal: C128, model: Model, point: F64, columns: npt.NDArray[np.in
         amplitude=model.amplitude,
         wanted=[COORDINATES[i] for i in columns],
     )
-    conjugate = b.conj()
     shape = (*b.shape[:-3], -1, b.shape[-1])
-    c = (conjugate.reshape(shape) @ signal).reshape((*b.shape[:-1], signal.shape[-1]))
-    gram = _real_gram(b)
-    noise = gram - _real_gram(c)
+    c = xp.reshape(xp.reshape(xp.conj(b), shape) @ signal, (*b.shape[:-1], signal.shape[-1]))
+    gram = _real_gram(xp, b)
+    noise = gram - _real_gram(xp, c)
     norm = gram[..., :1, 0]
     f = noise[..., 0, 0] / norm[..., 0]
     along, n_along = gram[..., 0, 1:] / norm, noise[..., 0, 1:] / norm
@@ -148,13 +160,13 @@ def _evaluate(signal: C128, model: Model, point: F64, columns: npt.NDArray[np.in
     hessian = 2 * (
         noise[..., 1:, 1:] / norm[..., None]
         - cross
-        - np.swapaxes(cross, -1, -2)
+        - xp.matrix_transpose(cross)
         + along[..., :, None] * along[..., None, :] * f[..., None, None]
     )
     return f, 2 * (n_along - along * f[..., None]), hessian
 
 
-def _real_gram(v: npt.NDArray[Any]) -> F64:
+def _real_gram(xp: Any, v: Array) -> Array:
     """``Re(v v^H)`` of each ``[row, column]`` matrix, as one real product of twice the columns."""
-    flat = v.view(np.float64)
-    return flat @ np.swapaxes(flat, -1, -2)
+    flat = real_view(v)
+    return flat @ xp.matrix_transpose(flat)

@@ -1,30 +1,34 @@
 """Steering vectors and the derivatives a descent asks for, stacked; lean, for a handful of points at a time."""
 
 from collections.abc import Sequence
-from typing import Literal
+from typing import Any, Literal
 
 import numpy as np
 import numpy.typing as npt
 
+from blocks.bounds.steering_derivative import steering_derivatives
+from blocks.subspace.array_kind import constant, namespace
+
+Array = Any  # NumPy or torch
 F64 = npt.NDArray[np.float64]
 Coordinate = Literal["azimuth", "elevation", "inverse_range"]
 
 
 def steering_rows(
     position_m: F64,
-    azimuth_rad: F64,
-    elevation_rad: float | F64,
-    inverse_range_per_m: F64,
+    azimuth_rad: Array,
+    elevation_rad: float | Array,
+    inverse_range_per_m: Array,
     wavelength_m: float,
     *,
     amplitude: bool,
     wanted: Sequence[Coordinate] = ("azimuth", "inverse_range"),
-) -> npt.NDArray[np.complex128]:
-    r"""``a`` and its derivatives in the ``wanted`` coordinates, ``[..., 1 + wanted, sensor]``; NumPy.
+) -> Array:
+    r"""``a`` and its derivatives in the ``wanted`` coordinates, ``[..., 1 + wanted, sensor]``; NumPy or torch.
 
     The mathematics of :func:`blocks.bounds.steering_derivative.steering_derivatives` (which see), which it must agree
     with; here derivatives that nobody asked for are not computed and everything is written into one array: half the
-    time at 15 sensors, where the number of NumPy calls is what costs.
+    time at 15 sensors, where the number of NumPy calls is what costs. For torch it calls that function.
 
     Args:
         position_m: ``[sensor, xyz]`` metres.
@@ -35,6 +39,10 @@ def steering_rows(
         amplitude: Whether ``a`` has the factor ``r / r_m``.
         wanted: In the order of the result.
     """
+    if not isinstance(azimuth_rad, np.ndarray):
+        return _stacked(
+            position_m, azimuth_rad, elevation_rad, inverse_range_per_m, wavelength_m, amplitude, wanted
+        )  # fmt: skip
     directions = _directions(azimuth_rad, elevation_rad, "elevation" in wanted)
     s, s_az, *s_el = directions @ position_m.T  # u . p and its derivatives, one small product
     k = inverse_range_per_m[..., None]
@@ -77,3 +85,25 @@ def _directions(azimuth_rad: F64, elevation_rad: float | F64, with_elevation: bo
     if with_elevation:
         u[2, ..., 0], u[2, ..., 1], u[2, ..., 2] = -sin_el * sin_az, -sin_el * cos_az, cos_el
     return u
+
+
+def _stacked(
+    position_m: F64,
+    azimuth_rad: Array,
+    elevation_rad: float | Array,
+    inverse_range_per_m: Array,
+    wavelength_m: float,
+    amplitude: bool,
+    wanted: Sequence[Coordinate],
+) -> Array:
+    xp = namespace(azimuth_rad)
+    elevation = elevation_rad if not isinstance(elevation_rad, float) else xp.full_like(azimuth_rad, elevation_rad)
+    found = steering_derivatives(
+        constant(position_m, azimuth_rad),
+        azimuth_rad,
+        elevation,
+        inverse_range_per_m,
+        wavelength_m,
+        amplitude=amplitude,
+    )
+    return xp.stack([found.a, *(getattr(found, name) for name in wanted)], axis=-2)

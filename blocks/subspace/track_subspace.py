@@ -5,76 +5,85 @@ from typing import Any, NamedTuple
 import numpy as np
 import numpy.typing as npt
 
+from blocks.subspace.array_kind import at_least, namespace
 from blocks.subspace.signal_subspace import signal_subspace, signal_subspace_from_samples
 from hil.errors import EstimationError, ParamError
 
+Array = Any  # NumPy or torch
 Complex = npt.NDArray[np.complexfloating[Any, Any]]
-F64 = npt.NDArray[np.float64]
 
 
 class Ritz(NamedTuple):
     """Approximate leading eigenpairs.
 
     Attributes:
-        eigenvalues: Descending ``[n]``.
-        vectors: Orthonormal ``[sensor, n]``.
-        residual: :math:`\\|R v - \\lambda v\\| / \\lambda` of each, ``[n]``: with ``lambda`` over the gap to the next
-            eigenvalue not in the block, a bound of the vector's angle to the true one.
+        eigenvalues: Descending ``[..., n]``.
+        vectors: Orthonormal ``[..., sensor, n]``.
+        residual: :math:`\\|R v - \\lambda v\\| / \\lambda` of each, ``[..., n]``: with ``lambda`` over the gap to the
+            next eigenvalue not in the block, a bound of the vector's angle to the true one.
     """
 
-    eigenvalues: F64
-    vectors: Complex
-    residual: F64
+    eigenvalues: Array
+    vectors: Array
+    residual: Array
 
 
-def block_power_step(data: Complex, previous: Complex, *, samples: bool = True, n_steps: int = 1) -> Ritz:
+def block_power_step(data: Array, previous: Array, *, samples: bool = True, n_steps: int = 1) -> Ritz:
     r"""Orthogonal iteration with a Rayleigh-Ritz step from a known subspace; ``N T n`` operations, no covariance.
 
     Each step takes the angle down by :math:`\lambda_{n+1} / \lambda_n`, so it applies where the last frame's subspace
     is near, and a few columns beyond the sources (guards) are carried so that this ratio is that of noise eigenvalues
     over the weakest source. It does not see a source that is orthogonal to the whole block: noise, in practice, leads
-    it there within a few frames.
+    it there within a few frames. NumPy or torch, batched.
 
     Args:
-        data: Samples ``[sensor, snapshot]``, or a covariance ``[sensor, sensor]``.
-        previous: ``[sensor, n]`` of full rank, in the dtype of ``data``.
+        data: Samples ``[..., sensor, snapshot]``, or covariances ``[..., sensor, sensor]``.
+        previous: ``[..., sensor, n]`` of full rank, in the dtype of ``data``.
         samples: Which of the two ``data`` is.
         n_steps: Steps.
     """
-    if previous.shape[0] != data.shape[0]:
-        raise ParamError(f"block_power_step: data of {data.shape[0]} sensors, subspace of {previous.shape[0]}")
-    adjoint = data.conj().T if samples else data
+    if previous.shape[-2] != data.shape[-2]:
+        raise ParamError(f"block_power_step: data of {data.shape[-2]} sensors, subspace of {previous.shape[-2]}")
+    xp = namespace(data)
+    adjoint = _adjoint(xp, data) if samples else data
     seen = _times(data, adjoint, previous, samples)
+    if not bool(xp.isfinite(xp.sum(xp.abs(seen)))):
+        raise EstimationError("block_power_step: the data are not finite")
     for _ in range(n_steps):
-        q, _ = np.linalg.qr(seen)
+        q, _ = xp.linalg.qr(seen)
         seen = _times(data, adjoint, q, samples)
-    small = q.conj().T @ seen
-    values, rotation = np.linalg.eigh(0.5 * (small + small.conj().T))
-    values, rotation = values[::-1].astype(np.float64), rotation[:, ::-1]
-    if not (np.isfinite(values).all() and values[0] > 0):
+    small = _adjoint(xp, q) @ seen
+    values, rotation = xp.linalg.eigh(0.5 * (small + _adjoint(xp, small)))
+    values, rotation = xp.flip(values, (-1,)), xp.flip(rotation, (-1,))
+    if not bool(xp.all(values[..., 0] > 0)):
         raise EstimationError(
-            f"block_power_step: the data have leading power {values[0]}; expected a finite positive one"
+            f"block_power_step: the data have leading power {float(xp.min(values[..., 0]))}; expected a positive one"
         )
     vectors = q @ rotation
-    off = seen @ rotation - vectors * values.astype(q.real.dtype)
-    return Ritz(values, vectors, np.linalg.norm(off, axis=0) / np.maximum(values, np.finfo(float).tiny))
+    off = seen @ rotation - vectors * values[..., None, :]
+    size = xp.sqrt(xp.sum(xp.real(off) ** 2 + xp.imag(off) ** 2, axis=-2))
+    return Ritz(values, vectors, size / at_least(values, float(xp.finfo(values.dtype).tiny)))
 
 
-def _times(data: Complex, adjoint: Complex, v: Complex, samples: bool) -> Complex:
-    return data @ (adjoint @ v) / data.shape[1] if samples else data @ v
+def _times(data: Array, adjoint: Array, v: Array, samples: bool) -> Array:
+    return data @ (adjoint @ v) / data.shape[-1] if samples else data @ v
 
 
-def past_update(vectors: Complex, inverse: Complex, snapshot: Complex, forgetting: float) -> tuple[Complex, Complex]:
+def _adjoint(xp: Any, x: Array) -> Array:
+    return xp.conj(xp.matrix_transpose(x))
+
+
+def past_update(vectors: Array, inverse: Array, snapshot: Array, forgetting: float) -> tuple[Array, Array]:
     r"""One snapshot of PAST (projection approximation subspace tracking, Yang 1995, Table I), ``N n`` operations.
 
     It applies where every snapshot must count at once and a frame's worth is no unit; a frame of ``T`` snapshots is
     followed faster and nearer by :func:`block_power_step`. ``vectors`` span the subspace and become orthonormal in the
-    limit only: orthonormalize before MUSIC.
+    limit only: orthonormalize before MUSIC. NumPy or torch, batched.
 
     Args:
-        vectors: ``W``, ``[sensor, n]``.
-        inverse: ``P``, the inverse covariance of ``W^H x``, ``[n, n]``.
-        snapshot: ``[sensor]``.
+        vectors: ``W``, ``[..., sensor, n]``.
+        inverse: ``P``, the inverse covariance of ``W^H x``, ``[..., n, n]``.
+        snapshot: ``[..., sensor]``.
         forgetting: ``beta`` in (0, 1]; memory of ``1 / (1 - beta)`` snapshots.
 
     Returns:
@@ -82,12 +91,14 @@ def past_update(vectors: Complex, inverse: Complex, snapshot: Complex, forgettin
     """
     if not 0 < forgetting <= 1:
         raise ParamError(f"past_update: expected 0 < forgetting <= 1, got {forgetting}")
-    y = vectors.conj().T @ snapshot
+    xp = namespace(vectors)
+    x = snapshot[..., None]
+    y = _adjoint(xp, vectors) @ x
     h = inverse @ y
-    gain = h / (forgetting + np.vdot(y, h).real)
-    shrunk: npt.NDArray[Any] = (inverse - np.outer(gain, h.conj())) / forgetting
-    error = snapshot - vectors @ y
-    return vectors + np.outer(error, gain.conj()), 0.5 * (shrunk + shrunk.conj().T)
+    gain = h / (forgetting + xp.real(_adjoint(xp, y) @ h))
+    shrunk = (inverse - gain @ _adjoint(xp, h)) / forgetting
+    error = x - vectors @ y
+    return vectors + error @ _adjoint(xp, gain), 0.5 * (shrunk + _adjoint(xp, shrunk))
 
 
 class SubspaceTracker:
