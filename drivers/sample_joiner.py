@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 from collections import deque
+from collections.abc import Sequence
+from itertools import accumulate
 from typing import NamedTuple
 
 import numpy as np
@@ -43,13 +45,17 @@ class SampleJoiner:
 
     Args:
         n_feeds: Where pieces come from.
-        channels_per_feed: Each.
+        channels_per_feed: Each, or one number for all of them.
         n_samples: Items in a frame.
         dtype: Of the items.
     """
 
-    def __init__(self, n_feeds: int, channels_per_feed: int, n_samples: int, dtype: np.dtype[np.generic]) -> None:
-        self._n_samples, self._per_feed, self._dtype = n_samples, channels_per_feed, dtype
+    def __init__(
+        self, n_feeds: int, channels_per_feed: int | Sequence[int], n_samples: int, dtype: np.dtype[np.generic]
+    ) -> None:
+        counts = [channels_per_feed] * n_feeds if isinstance(channels_per_feed, int) else channels_per_feed
+        self._rows = [0, *accumulate(counts)]
+        self._n_samples, self._dtype = n_samples, dtype
         self._pieces: list[deque[Piece]] = [deque() for _ in range(n_feeds)]
         self._n_waiting = [0] * n_feeds
         self.next_item: int | None = None
@@ -105,7 +111,7 @@ class SampleJoiner:
         return joined
 
     def _new(self) -> AnyArray:
-        return np.empty((len(self._pieces) * self._per_feed, self._n_samples), self._dtype)
+        return np.empty((self._rows[-1], self._n_samples), self._dtype)
 
     def _drop_unmatched(self) -> None:
         """Let go of items before the first that all feeds may still have."""
@@ -125,9 +131,9 @@ class SampleJoiner:
                 pieces.appendleft(Piece(first + n, samples[:, n:]))
 
     def _copy(self, start: int, n: int) -> None:
-        k = self._per_feed
         for feed, pieces in enumerate(self._pieces):
-            self._frame[feed * k : (feed + 1) * k, self._filled : self._filled + n] = pieces[0].samples[:, :n]
+            rows = slice(self._rows[feed], self._rows[feed + 1])
+            self._frame[rows, self._filled : self._filled + n] = pieces[0].samples[:, :n]
             self._skip(feed, start + n)
         self._filled += n
         self.next_item = start + n
