@@ -17,10 +17,11 @@ from drivers.live import ConnectionLost
 
 #: A longer message is no message: ZeroMQ closes the connection before it is taken.
 MAX_MESSAGE_BYTES = 64 << 20
+_OTHER_KIND = "the other side is another kind of socket, or none of ZeroMQ's"
 _LOST = {
     int(zmq.EVENT_DISCONNECTED): "the connection was closed",
-    int(zmq.EVENT_HANDSHAKE_FAILED_PROTOCOL): "the other side is another kind of socket, or none of ZeroMQ's",
-    int(zmq.EVENT_HANDSHAKE_FAILED_NO_DETAIL): "the other side does not speak ZeroMQ",
+    int(zmq.EVENT_HANDSHAKE_FAILED_PROTOCOL): _OTHER_KIND,
+    int(zmq.EVENT_HANDSHAKE_FAILED_NO_DETAIL): _OTHER_KIND,
     int(zmq.EVENT_HANDSHAKE_FAILED_AUTH): "the other side wants keys",
 }
 _EVENTS = sum(_LOST) | int(zmq.EVENT_HANDSHAKE_SUCCEEDED)

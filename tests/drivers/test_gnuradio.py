@@ -2,7 +2,9 @@
 
 import random
 import socket
+import threading
 import time
+from contextlib import contextmanager
 
 import numpy as np
 import pytest
@@ -40,6 +42,35 @@ def opened():
     yield open_
     for driver in drivers:
         driver.close()
+
+
+@contextmanager
+def pushing(messages):
+    """A PUSH socket that hands out ``messages``; gives its endpoint."""
+    context = zmq.Context()
+    sink = context.socket(zmq.PUSH)
+    sink.setsockopt(zmq.SNDHWM, 0)
+    port = sink.bind_to_random_port("tcp://127.0.0.1")
+    ended = threading.Event()
+
+    def send():
+        for message in messages:
+            while not ended.is_set():
+                try:
+                    sink.send(message, zmq.NOBLOCK)
+                    break
+                except zmq.Again:  # nobody is there yet
+                    ended.wait(0.01)
+
+    thread = threading.Thread(target=send)
+    thread.start()
+    try:
+        yield f"tcp://127.0.0.1:{port}"
+    finally:
+        ended.set()
+        thread.join()
+        sink.close(0)
+        context.term()
 
 
 def iq(frames):
@@ -167,22 +198,14 @@ def test_a_flowgraph_that_stalls_counts_as_gone(opened):
 
 
 def test_a_flowgraph_that_was_started_anew_counts_from_0(opened):
-    context = zmq.Context()
-    sink = context.socket(zmq.PUSH)
-    port = sink.bind_to_random_port("tcp://127.0.0.1")
-    items = np.arange(1000, dtype=np.complex64)
-    try:
-        for offset in (5000, 6000, 0, 1000):
-            sink.send(gr_zeromq.encode_tags(offset) + items.tobytes())
-        driver = opened(f"tcp://127.0.0.1:{port}", form={"socket": "pull"}, array={**ARRAY, "n": 1})
+    items = np.arange(1000, dtype=np.complex64).tobytes()
+    with pushing([gr_zeromq.encode_tags(offset) + items for offset in (5000, 6000, 0, 1000)]) as endpoint:
+        driver = opened(endpoint, form={"socket": "pull"}, array={**ARRAY, "n": 1})
         frames = read_until(driver, has_data(8))
         assert events(frames) == ["restart"]
         assert [(h.epoch, h.sample_start) for h in data(frames)] == [
             *((0, 5000 + N * i) for i in range(4)), *((1, N * i) for i in range(4)),
         ]  # fmt: skip
-    finally:
-        sink.close(0)
-        context.term()
 
 
 def test_pdus(opened):
@@ -201,21 +224,13 @@ def test_pdus(opened):
 
 
 def test_shorts(opened):
-    context = zmq.Context()
-    sink = context.socket(zmq.PUSH)
-    port = sink.bind_to_random_port("tcp://127.0.0.1")
     counts = np.arange(1000 * 2 * 2, dtype=np.int16).reshape(1000, 2, 2)  # item, channel, component
-    try:
-        sink.send(counts.tobytes())
+    with pushing([counts.tobytes()]) as endpoint:
         form = {"socket": "pull", "content": "stream", "vlen": 2}
-        driver = opened(f"tcp://127.0.0.1:{port}", form=form, item="int16", array={**ARRAY, "n": 2})
-        frames = read_until(driver, has_data(2))
+        frames = read_until(opened(endpoint, form=form, item="int16", array={**ARRAY, "n": 2}), has_data(2))
         assert next(f for f in frames if f.header.kind == "descriptor").header.meta["raw"] == {"full_scale": 32768.0}
         np.testing.assert_array_equal(iq(frames), counts.transpose(1, 0, 2))
         assert data(frames)[0].arrays[0].axes == ("sensor", "snapshot", "component")
-    finally:
-        sink.close(0)
-        context.term()
 
 
 # -- errors ----------------------------------------------------------------------------------------------------------
@@ -244,7 +259,7 @@ def test_another_form_than_the_sink_has(opened):
         opened(flowgraph.uri.replace("vlen=3", "vlen=7"))
     with (
         served(GnuRadioServer, **PUSH) as flowgraph,
-        pytest.raises(DriverError, match=r"does not answer: .*another kind of socket.*for sub sources"),
+        pytest.raises(DriverError, match=r"does not answer: .*another kind of socket.*one that sub connects to"),
     ):
         opened(flowgraph.uri.replace("socket=pull", "socket=sub"))
 
@@ -294,18 +309,10 @@ def test_rates_that_are_none(value):
 
 
 def test_a_tag_that_cannot_be_is_told(opened):
-    context = zmq.Context()
-    sink = context.socket(zmq.PUSH)
-    port = sink.bind_to_random_port("tcp://127.0.0.1")
-    try:
-        tag = gr_zeromq.Tag(0, "rx_freq", "high")
-        sink.send(gr_zeromq.encode_tags(0, [tag]) + np.zeros(N, np.complex64).tobytes())
-        driver = opened(f"tcp://127.0.0.1:{port}", form={"socket": "pull"}, array={**ARRAY, "n": 1})
-        frames = read_until(driver, has_data(1))
+    head = gr_zeromq.encode_tags(0, [gr_zeromq.Tag(0, "rx_freq", "high")])
+    with pushing([head + np.zeros(N, np.complex64).tobytes()]) as endpoint:
+        frames = read_until(opened(endpoint, form={"socket": "pull"}, array={**ARRAY, "n": 1}), has_data(1))
         assert event(frames, "bad_tag") == {"event": "bad_tag", "key": "rx_freq", "value": "high"}
-    finally:
-        sink.close(0)
-        context.term()
 
 
 # -- outside bytes ---------------------------------------------------------------------------------------------------
@@ -316,31 +323,23 @@ def test_damaged_messages_do_not_stop_the_driver(opened, content):
     rng = random.Random(1)
     items = np.arange(30 * 3, dtype=np.complex64)
     tags = [gr_zeromq.Tag(5, "rx_time", (pmt.Uint64(5), 0.5)), gr_zeromq.Tag(9, "rx_freq", 1e9)]
-    context = zmq.Context()
-    sink = context.socket(zmq.PUSH)
-    sink.setsockopt(zmq.SNDHWM, 0)
-    port = sink.bind_to_random_port("tcp://127.0.0.1")
 
     def message(i):
         if content == "tagged":
             return gr_zeromq.encode_tags(30 * i, tags if i == 0 else []) + items.tobytes()
         return pmt.encode(pmt.Pair({"rx_freq": 1e9}, items)) if content == "pdu" else items.tobytes()
 
-    try:
-        sink.send(message(0))
-        form = {"socket": "pull", "content": content, "vlen": 3}
-        driver = opened(f"tcp://127.0.0.1:{port}", form=form, hwm=100)
-        for i in range(1, 3000):
-            wire = bytearray(message(i))
-            for _ in range(rng.randint(1, 5)):
-                wire[rng.randrange(len(wire))] = rng.randrange(256)
-            sink.send(bytes(wire[: rng.randint(0, len(wire))] if rng.random() < 0.3 else wire))
-        sink.send(message(3000))
+    def damaged(i):
+        wire = bytearray(message(i))
+        for _ in range(rng.randint(1, 5)):
+            wire[rng.randrange(len(wire))] = rng.randrange(256)
+        return bytes(wire[: rng.randint(0, len(wire))] if rng.random() < 0.3 else wire)
+
+    messages = [message(0), *(damaged(i) for i in range(1, 3000)), message(3000)]
+    with pushing(messages) as endpoint:
+        driver = opened(endpoint, form={"socket": "pull", "content": content, "vlen": 3}, hwm=100)
         frames = read_until(driver, lambda frames: driver.stats()["bad_messages"] > 100 and has_data(1)(frames), 10.0)
         assert all(f["iq"].shape[0] == 3 for f in frames if f.header.kind == "data")
-    finally:
-        sink.close(0)
-        context.term()
 
 
 def test_the_flowgraph_outlives_requests_that_are_none(opened):
