@@ -1,8 +1,8 @@
 """[HI] live: three targets before 256 elements at 30 GHz, some of them faulty -> fault map, positions, bounds.
 
-Run: ``hil run flowgraphs.hi_aware``, or ``hil run flowgraphs.hi_aware --set device.array=ura`` for 16 by 16 of them; while
-it runs: ``hil ctl sim.inject_fault element=7`` and ``hil ctl sim.clear_fault element=7``. The fault map follows within
-a frame or two.
+Run: ``hil run flowgraphs.hi_aware``, or ``hil run flowgraphs.hi_aware --set device.array=ura`` for 16 by 16 of them;
+while it runs: ``hil ctl sim.inject_fault element=7`` and ``hil ctl sim.clear_fault element=7``. The fault map follows
+within a frame or two.
 """
 
 from __future__ import annotations
