@@ -7,6 +7,7 @@ import sys
 import typer
 
 from hil.cli.ctl import ctl
+from hil.cli.devices import devices
 from hil.cli.evaluate import evaluate
 from hil.cli.inspect import inspect
 from hil.cli.record import record
@@ -45,7 +46,7 @@ through the same receiver:
     """
 
 
-for command in (run, replay, record, inspect, sim, top, ctl, train):
+for command in (run, replay, record, inspect, sim, devices, top, ctl, train):
     app.command(command.__name__)(command)
 app.command("eval")(evaluate)
 

@@ -1,0 +1,1 @@
+"""Which devices can be reached: each family asked in its own protocol, in parallel, for a limited time."""
