@@ -89,7 +89,7 @@ class DeviceArray(Driver):
         self._form: tuple[Any, ...] | None = None
         self._counts: list[int] = []
         self._item = np.dtype(np.complex64)
-        self._raw: dict[str, Any] = {}
+        self._raw: dict[int, dict[str, Any]] = {}
 
     def capabilities(self) -> Capabilities:
         each = [m.driver.capabilities() for m in self._members]
@@ -140,7 +140,7 @@ class DeviceArray(Driver):
             left_s = end - time.monotonic()
             if out or left_s <= 0:
                 return out
-            if any(m.ended and held is None for m, held in zip(self._members, self._held, strict=True)):
+            if self._ended:
                 return self._at_end()
             self._woken.wait(left_s)
 
@@ -221,7 +221,7 @@ class DeviceArray(Driver):
         joiner, rate = self._joiner, frame.header.sample_rate_hz
         ahead = 0 if joiner is None else joiner.n_waiting(index)
         most = max(2 * self.params.n_samples, round(self.params.wait_s * (rate or 0.0)))
-        if frame.header.kind == "data" and ahead > most and not self._timeline.anyone_away:
+        if frame.header.kind == "data" and ahead > most and self._timeline.away_from is None:
             self._held[index] = frame
             return None
         if frame.header.kind == "data" and self._joiner is None and not self._learn(index, frame):
@@ -231,6 +231,8 @@ class DeviceArray(Driver):
 
     def _learn(self, index: int, frame: Frame) -> bool:
         """Note the form of a device's samples; true once that of all is known, and a frame can be put together."""
+        if self._form is None and index:
+            return False
         spec = frame.header.arrays[0]
         form = (spec.dtype, tuple(sorted(spec.axes)), frame.header.sample_rate_hz)
         if spec.dtype not in ("complex64", "int16", "uint8", "int8") or form[1] not in _AXES:
@@ -252,7 +254,9 @@ class DeviceArray(Driver):
             self._counts.append(spec.shape[spec.axes.index("sensor")])
         if len(self._counts) < len(self._members):
             return False
-        self._begin(frame)
+        first = self._held[0]
+        assert first is not None, "the first device's frame is held until all are known"
+        self._begin(first)
         return True
 
     def _begin(self, frame: Frame) -> None:
@@ -265,12 +269,15 @@ class DeviceArray(Driver):
                 f"{len(array.channel_map)} channels are declared, the devices give {self._counts}",
                 "correct `array` (its channel_map), or choose the channels to read",
             )
+        for index in self._raw:
+            self._check_raw(index)
+        self._timeline.begin(frame.header)
         first = np.cumsum([0, *self._counts])
         devices = [
             {"name": m.name, "driver": type(m.driver).__name__, "channels": list(range(int(a), int(b)))}
             for m, a, b in zip(self._members, first, first[1:], strict=False)
         ]
-        extra = {"devices": devices, **({"raw": self._raw} if self._raw else {})}
+        extra = {"devices": devices, **({"raw": self._raw[0]} if self._raw.get(0) else {})}
         self._ledger = Ledger(f"{self.name}.iq", array, extra)
         if self._resumed is not None:
             self._ledger.resume(self._resumed)
@@ -287,12 +294,9 @@ class DeviceArray(Driver):
         assert timeline is not None
         name = self._members[index].name
         if header.kind == "descriptor":
-            raw = dict(header.meta.get("raw", {}))
-            if self._raw and raw != self._raw:
-                raise self.failure(
-                    f"device {name!r} has another full scale", f"{raw}, not {self._raw}", "use devices of one kind"
-                )
-            self._raw = raw
+            self._raw[index] = dict(header.meta.get("raw", {}))
+            if self._joiner is not None:
+                self._check_raw(index)
             return []
         if header.kind == "event":
             return self._event(index, name, frame)
@@ -304,11 +308,21 @@ class DeviceArray(Driver):
             item = timeline.item_of(index, header, n)
         except DriverError as error:
             raise self.failure(*error.args) from error
-        if timeline.anyone_away:
+        samples = _items(frame[spec.name], spec.axes, self._item)
+        if (end := timeline.away_from) is not None and item + n > end:
             timeline.discard(item + n)
-            return []
-        self._joiner.put(index, Piece(item, _items(frame[spec.name], spec.axes, self._item)))
+            samples = samples[:, : max(0, end - item)]
+        self._joiner.put(index, Piece(item, samples))
         return []
+
+    def _check_raw(self, index: int) -> None:
+        first, raw = self._raw.get(0, {}), self._raw[index]
+        if raw != first:
+            raise self.failure(
+                f"device {self._members[index].name!r} has another full scale than {self._members[0].name!r}",
+                f"{raw or 'none'}, not {first or 'none'}",
+                "use devices of one kind",
+            )
 
     def _event(self, index: int, name: str, frame: Frame) -> list[Frame]:
         timeline, header = self._timeline, frame.header
@@ -369,6 +383,13 @@ class DeviceArray(Driver):
             meta=told.meta,
             iq=iq,
         )
+
+    @property
+    def _ended(self) -> bool:
+        """Whether no further sample can be had of all devices."""
+        over = [m.ended and held is None for m, held in zip(self._members, self._held, strict=True)]
+        used = [self._joiner is None or not self._joiner.n_waiting(i) for i in range(len(over))]
+        return all(over) or any(a and b for a, b in zip(over, used, strict=True))
 
     def _at_end(self) -> Reading:
         """A device's stream has ended: give what is whole, then end."""

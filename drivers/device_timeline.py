@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections import deque
 from collections.abc import Mapping
+from fractions import Fraction
 from typing import Any, Literal, NamedTuple
 
 from hil.errors import DriverError
@@ -66,8 +67,8 @@ class _Device:
 class DeviceTimeline:
     """Counts the samples of all devices on one line.
 
-    ``tick``: a device's own count is that of the array. ``time``: devices whose clocks agree; the array's count begins
-    with the first sample of the first device. ``start``: what came first of each device is sample 0 of the array; after
+    ``tick``: a device's own count is that of the array. ``time``: devices whose clocks agree; the array's count is that
+    of the first device. ``start``: what came first of each device is sample 0 of the array; after
     a reconnection a device goes on where the others are.
 
     Args:
@@ -78,15 +79,19 @@ class DeviceTimeline:
     def __init__(self, names: list[str], align: Align) -> None:
         self._names, self._align = names, align
         self._devices = [_Device() for _ in names]
-        self._origin_ns: int | None = None
+        self._first: Header | None = None
         self._turns: list[Turn] = []
         self._losses: list[int] = []
         self._clipped = 0
 
+    def begin(self, first: Header) -> None:
+        """The first frame of the first device: where clocks are compared, its count is that of the array."""
+        self._first = first
+
     @property
-    def anyone_away(self) -> bool:
-        """Some device is lost, and has not given samples again."""
-        return any(d.away for d in self._devices)
+    def away_from(self) -> int | None:
+        """Where the samples of a device end that is lost, and has not given any again."""
+        return min((d.head for d in self._devices if d.away), default=None)
 
     @property
     def common_frequency_hz(self) -> float | None:
@@ -195,15 +200,17 @@ class DeviceTimeline:
             )
         if self._align == "tick":
             return 0
-        if header.time_ns is None or header.sample_rate_hz is None:
+        times = [header.time_ns, None if self._first is None else self._first.time_ns]
+        if None in times or header.time_ns is None or header.sample_rate_hz is None:
             raise DriverError(
                 f"device {name!r} cannot be aligned by time",
                 "its frames have no time, or no sample rate",
                 "use align=tick or align=start",
             )
-        if self._origin_ns is None:
-            self._origin_ns = header.time_ns
-        return round((header.time_ns - self._origin_ns) * header.sample_rate_hz / _NS_PER_S) - tick
+        first = self._first
+        assert first is not None and first.time_ns is not None, "begin() comes first"
+        later = (header.time_ns - first.time_ns) * Fraction(header.sample_rate_hz) / _NS_PER_S
+        return round(later) + (first.sample_start or 0) - tick
 
 
 def _time_at(stretch: _Stretch, item: int) -> int | None:
