@@ -130,5 +130,6 @@ class Feeds:
                 if event == zmq.EVENT_HANDSHAKE_SUCCEEDED:
                     self._up[i] = True
                 elif event in _LOST:
+                    why = _LOST[event] if self._up[i] else _OTHER_KIND  # closed before a word was understood
                     self._up[i] = False
-                    raise ConnectionLost(f"{self.endpoints[i]}: {_LOST[event]}")
+                    raise ConnectionLost(f"{self.endpoints[i]}: {why}")
