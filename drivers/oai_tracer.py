@@ -171,13 +171,12 @@ class OaiTracer(LiveDriver):
         while time.monotonic() < end_s:
             for record in self._records(max(0.0, end_s - time.monotonic())):
                 heard.append(Record(record.time_ns, record.type, memoryview(bytes(record.payload))))
-                if record.type != event.number:
-                    continue
-                values = decode_event(event, record.payload)
-                key = int(values["rnti"]), int(values["frame"]), int(values.get("slot", -1))
-                if seen and key not in seen:
-                    return 1 + max(a for antennas in seen.values() for a in antennas)
-                seen.setdefault(key, set()).add(int(values["antenna"]))
+                if record.type == event.number:
+                    values = decode_event(event, record.payload)
+                    key = int(values["rnti"]), int(values["frame"]), int(values.get("slot", -1))
+                    seen.setdefault(key, set()).add(int(values["antenna"]))
+            if len(seen) > 1:
+                return 1 + max(a for antennas in seen.values() for a in antennas)
         raise self.failure(
             f"no channel estimates came from {self.uri}",
             "no terminal is connected, or it has no SRS",
