@@ -1,6 +1,6 @@
 """Descent of the MUSIC cost in azimuth, elevation and inverse range, many points of many covariances at once.
 
-NumPy or torch; in torch it can be differentiated, step by step.
+NumPy or torch; in torch the nulls have a gradient in the subspace.
 """
 
 from collections.abc import Sequence
@@ -10,6 +10,7 @@ import numpy as np
 import numpy.typing as npt
 
 from blocks.subspace.array_kind import at_least, constant, namespace, real_view
+from blocks.subspace.implicit_gradient import attach_gradient, follows_gradient
 from blocks.subspace.steering_rows import Coordinate, steering_rows
 
 Array = Any  # NumPy or torch
@@ -68,7 +69,8 @@ def descend_nulls(
 
     The arithmetic of :func:`blocks.subspace.refine_music.refine_music`, for any of the three coordinates, with the
     points of all covariances in one array: for hundreds of points some ten times as fast a point. A coordinate at its
-    limit, on which the gradient pushes, is held. Points that have converged ride along until all have.
+    limit, on which the gradient pushes, is held. Points that have converged ride along until all have. In torch the
+    result has the exact gradient in ``signal`` (:mod:`blocks.subspace.implicit_gradient`).
 
     Args:
         signal: Orthonormal ``U_s``, ``[..., sensor, source]`` complex128.
@@ -81,6 +83,8 @@ def descend_nulls(
     """
     xp = namespace(signal)
     columns = [COORDINATES.index(name) for name in free]
+    if follows_gradient(signal):
+        return _with_gradient(signal, model, start, box, free, max_iterations, tolerance)
     low, high, longest = (constant(side[columns], start) for side in (box.low, box.high, box.step))
     point = trial = start
     cost, gradient, hessian = _evaluate(xp, signal, model, trial, columns)
@@ -106,6 +110,31 @@ def descend_nulls(
             break
         trial = _placed(xp, point, columns, xp.where(converged[..., None], point[..., columns], moved))
     return Descent(point, cost, converged)
+
+
+def _with_gradient(
+    signal: Array,
+    model: Model,
+    start: Array,
+    box: Box,
+    free: Sequence[Coordinate],
+    max_iterations: int,
+    tolerance: float,
+) -> Descent:
+    """The descent without a graph, then :func:`blocks.subspace.implicit_gradient.attach_gradient`. Torch."""
+    xp = namespace(signal)
+    columns = [COORDINATES.index(name) for name in free]
+    ended = descend_nulls(
+        signal.detach(), model, start.detach(), box, free, max_iterations=max_iterations, tolerance=tolerance
+    )
+
+    def gradient_of(values: Array) -> Array:
+        return _evaluate(xp, signal, model, _placed(xp, ended.point, columns, values), columns)[1]
+
+    here = ended.point[..., columns]
+    held = (here <= constant(box.low[columns], here)) | (here >= constant(box.high[columns], here))
+    point = _placed(xp, ended.point, columns, attach_gradient(here, gradient_of, held))
+    return Descent(point, _evaluate(xp, signal, model, point, columns)[0], ended.converged)
 
 
 def _placed(xp: Any, point: Array, columns: list[int], values: Array) -> Array:

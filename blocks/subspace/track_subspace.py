@@ -54,7 +54,7 @@ def block_power_step(data: Array, previous: Array, *, samples: bool = True, n_st
         seen = _times(data, adjoint, q, samples)
     small = _adjoint(xp, q) @ seen
     values, rotation = xp.linalg.eigh(0.5 * (small + _adjoint(xp, small)))
-    values, rotation = xp.flip(values, (-1,)), xp.flip(rotation, (-1,))
+    values, rotation = xp.flip(values, axis=-1), xp.flip(rotation, axis=-1)
     if not bool(xp.all(values[..., 0] > 0)):
         raise EstimationError(
             f"block_power_step: the data have leading power {float(xp.min(values[..., 0]))}; expected a positive one"
