@@ -34,13 +34,13 @@ class Radio(Params, frozen=True):
     interpreter: Annotated[str | None, Meta(description="Python that has UHD; absent: the first found")] = None
     array: Annotated[Array, Meta(description="where the antennas are, board by board")] = Ula(n=8)
     frequency_hz: Annotated[Hz, Meta(le=6e9, description="centre frequency")] = 2.45e9
-    sample_rate_hz: Annotated[Hz, Meta(le=250e6)] = 250e3
+    sample_rate_hz: Annotated[Hz, Meta(le=250e6)] = 500e3
     gain_db: Annotated[
         float | None, Meta(description="of all channels; absent: as it is", extra_json_schema={"unit": "dB"})
     ] = None
     clock_source: Annotated[str | None, Meta(description="absent: external for several boards")] = None
     time_source: Annotated[str | None, Meta(description="absent: external for several boards")] = None
-    n_samples: Annotated[Count, Meta(le=1 << 20, description="snapshots in a frame")] = 8192
+    n_samples: Annotated[Count, Meta(le=1 << 20, description="snapshots in a frame")] = 16384
 
 
 class Simulated(Params, frozen=True):
@@ -52,6 +52,13 @@ class Simulated(Params, frozen=True):
     noise_power_db: Annotated[
         float, Meta(ge=-200, le=0, description="of each channel", extra_json_schema={"unit": "dB"})
     ] = -50.0
+    loop_ticks: Annotated[
+        Annotated[Count, Meta(le=1 << 24)] | None,
+        Meta(
+            description="compute so many samples once and repeat them; absent: all are computed, which keeps up with "
+            "some 100 kS/s of 8 channels, and sources move"
+        ),
+    ] = 65536
     real_time: Annotated[bool, Meta(description="keep to the clock; else as fast as frames are worked on")] = True
     seed: Annotated[Seed, Meta(description="of every draw")] = 1
 
@@ -95,7 +102,8 @@ def radio_params(settings: Settings) -> dict[str, Any]:
         "real_time": simulated.real_time,
         "seed": simulated.seed,
     }
-    return {**params, "embedded": True, "device": {"host": "auto", "fifo_s": 2.0, "device": device}}
+    boards = {"host": "auto", "loop_ticks": simulated.loop_ticks, "device": device}
+    return {**params, "embedded": True, "device": boards}
 
 
 def main() -> None:
