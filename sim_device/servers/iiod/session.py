@@ -18,6 +18,8 @@ from sim_device.servers.protocol_faults import FaultBoard
 #: Longest value of an attribute, and data of one READBUF or WRITEBUF.
 MAX_VALUE, MAX_DATA = 1 << 20, 1 << 30
 _STALL_S = 10.0
+#: Words of a WRITE with a channel or a kind of attribute; of one without: 3.
+_LONGEST_WRITE = {"INPUT": 5, "OUTPUT": 5, "DEBUG": 4, "BUFFER": 4}
 
 
 @dataclass(frozen=True)
@@ -138,7 +140,7 @@ class Session:
     def _write(self, words: list[str]) -> None:
         n = _count(words, -1, MAX_VALUE)
         self._device(words)
-        if len(words) > (5 if words[1].upper() in ("INPUT", "OUTPUT") else 4):
+        if len(words) > _LONGEST_WRITE.get(words[1].upper(), 3):
             raise fail(errno.EINVAL, "WRITE: too many words")
         data = self._client.exactly(n)  # the real daemon reads them for a device that it has, whatever else is wrong
         attributes, name, _ = self._attributes(words[:-1])
