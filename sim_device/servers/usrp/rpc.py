@@ -57,7 +57,7 @@ class RpcConversation:
         try:
             self._unpacker.feed(data)
             return b"".join(self._answer(message) for message in self._unpacker)
-        except (ValueError, RecursionError, msgpack.exceptions.UnpackException) as error:
+        except (TypeError, ValueError, RecursionError, msgpack.exceptions.UnpackException) as error:
             raise WireError(f"msgpack-rpc: {type(error).__name__}: {error}") from error
 
     def _answer(self, message: Any) -> bytes:
@@ -67,7 +67,7 @@ class RpcConversation:
             result = self._call(method, params)
         except RpcError as failed:
             error = str(failed)
-        except (TypeError, ValueError, KeyError, OverflowError, HilError) as failed:
+        except (AttributeError, TypeError, ValueError, KeyError, OverflowError, HilError) as failed:
             error = f"{method}: {type(failed).__name__}: {failed}"
         if error is not None:
             log.debug("msgpack-rpc: %s: %s", method, error)
