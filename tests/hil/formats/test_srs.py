@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import cmath
+import itertools
 import math
 
 import numpy as np
@@ -127,7 +128,7 @@ def test_hopping_of_groups_and_sequences() -> None:
 
 def test_bandwidths_divide_one_another() -> None:
     for row in BANDWIDTH:
-        for (wide, _), (narrow, n) in zip(row, row[1:], strict=False):
+        for (wide, _), (narrow, n) in itertools.pairwise(row):
             assert wide == narrow * n
     assert {BANDWIDTH[c][0][0] for c in (61, 62, 63)} == {272}
 
