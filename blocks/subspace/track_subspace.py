@@ -47,7 +47,7 @@ def block_power_step(data: Array, previous: Array, *, samples: bool = True, n_st
     xp = namespace(data)
     adjoint = _adjoint(xp, data) if samples else data
     seen = _times(data, adjoint, previous, samples)
-    if not bool(xp.isfinite(xp.sum(xp.abs(seen)))):
+    if not bool(xp.isfinite(xp.sum(seen))):
         raise EstimationError("block_power_step: the data are not finite")
     for _ in range(n_steps):
         q, _ = xp.linalg.qr(seen)
