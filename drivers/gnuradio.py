@@ -8,6 +8,7 @@ rate of the headers. Without them nothing of this is known: ``sample_start`` cou
 from __future__ import annotations
 
 import time
+from collections.abc import Collection
 from typing import Annotated, Any, Literal
 
 import numpy as np
@@ -101,9 +102,10 @@ class GnuRadio(LiveDriver):
                 "start the flowgraph with its ZeroMQ sink, or correct `uri`",
                 DriverTimeout,
             )
-        if self._form.content != "pdu" and not self._backlog:
+        silent = set(range(len(endpoints))) - {i for i, _ in self._backlog}
+        if self._form.content != "pdu" and silent:
             raise self.failure(
-                f"nothing comes from {', '.join(endpoints)}",
+                f"nothing comes from {', '.join(endpoints[i] for i in sorted(silent))}",
                 f"it is connected, but no message came in {timeout_s:g} s",
                 "see whether the flowgraph runs" + (", and its key" if self._form.key else ""),
                 DriverTimeout,
@@ -161,19 +163,26 @@ class GnuRadio(LiveDriver):
         self._clock = TagClock()
         self._expected = [0] * n_feeds
 
-    def _receive(self, end_s: float) -> list[Message]:
+    def _receive(self, end_s: float, of: Collection[int] | None = None) -> list[Message]:
+        """Take what has come of the feeds ``of``, or of all."""
         assert self._feeds is not None
         limit = _MAX_AHEAD * self.params.n_samples
-        wanted = [self._joiner.n_waiting(i) < limit for i in range(self._n_feeds)]
+        chosen = range(self._n_feeds) if of is None else of
+        wanted = [i in chosen and self._joiner.n_waiting(i) < limit for i in range(self._n_feeds)]
         if self._form.socket == "req":
-            for i in range(self._n_feeds):
-                if wanted[i]:
+            for i, want in enumerate(wanted):
+                if want:
                     self._feeds.ask(i, self.params.n_samples.to_bytes(4, "little"))
         return self._feeds.receive(end_s, wanted)
 
     def _first_messages(self, end_s: float) -> list[Message]:
-        """Wait for the first message, unless messages are rare."""
-        return [] if self._form.content == "pdu" else self._receive(end_s)
+        """Wait for the first message of each feed, unless messages are rare."""
+        out: list[Message] = []
+        silent = set() if self._form.content == "pdu" else set(range(self._n_feeds))
+        while silent and (messages := self._receive(end_s, silent)):
+            out += messages
+            silent -= {i for i, _ in messages}
+        return out
 
     def _look_at(self, messages: list[Message]) -> tuple[gr_zeromq.Tag, ...]:
         """See whether messages are of the form that was declared; return the tags of the first.

@@ -114,7 +114,8 @@ class GnuRadioServer(ProtocolServer):
         p = self.params
         sink = self._context.socket(_SOCKETS[p.socket])
         sink.setsockopt(zmq.LINGER, 0)
-        sink.setsockopt(zmq.SNDHWM, p.hwm)
+        if p.socket != "rep":  # REP drops its answer where the other side has not told in time that it took the last
+            sink.setsockopt(zmq.SNDHWM, p.hwm)
         sink.setsockopt(zmq.SNDTIMEO, round(TICK_S * 1000))
         sink.setsockopt(zmq.RCVTIMEO, round(TICK_S * 1000))
         sink.setsockopt(zmq.MAXMSGSIZE, 1024)

@@ -1,0 +1,1 @@
+"""srsRAN's ZeroMQ radio."""
