@@ -28,7 +28,9 @@ from blocks.switched_array.switched_bearing import GroupBearings, SwitchedBearin
 from hil.array import ArrayGeometry
 from hil.block import Block
 from hil.descriptor import descriptor_frame
+from hil.formats.srs import Srs, fft_bins, slot_samples, srs_symbol, symbol_start
 from hil.frame import Frame, Header
+from hil.params import convert_params
 from hil.wire import encode_header
 from tests.blocks.switched_array.simulate import CHANNEL_MAP, RADIUS_M, packet
 from tests.jig import across_the_wire, check_block
@@ -145,13 +147,58 @@ def calibrated(directory: Path) -> dict[str, Any]:
 
 
 #: By class name: what it is fed, and its parameters (from a directory for files).
+SRS = {"n_rb": 24, "n_fft": 512, "c_srs": 5, "period_slots": 1}
+
+
+def responses(kind: str = "complex64") -> Feed:
+    """Channel responses of a terminal in front of a line of eight at 24 subcarriers, one path and noise."""
+    rng = np.random.default_rng(12)
+    offset_hz = 30e3 * (np.arange(24.0) - 12)
+    header = Header("dev.cfr", 0, frequency_hz=5e9)
+    out: Feed = [("cfr" if kind == "complex64" else "raw", descriptor_frame(header, LINE))]
+    for seq in range(5):
+        wave = np.exp(2j * np.pi * LINE.position_m[:, :1] * math.sin(0.3) * (5e9 + offset_hz) / 299792458.0)
+        h = wave * np.exp(-2j * np.pi * offset_hz * 4e-7) + 0.01 * rng.standard_normal((8, 24, 2)).view(complex)[..., 0]
+        counts = np.round(1000 * np.stack([h.real, h.imag], axis=-1)).astype(np.int16)
+        array = (h.astype(np.complex64), "sensor subcarrier", "")
+        if kind != "complex64":
+            array = (counts, "sensor subcarrier component", "count")
+        now = header._replace(seq=seq, time_ns=seq * 10**7, timebase="device")
+        frame = Frame.of(now, cfr=array, subcarrier_hz=(offset_hz, "subcarrier", "Hz"), rnti=(np.array(7), "", ""))
+        out.append((out[0][0], frame))
+    return out
+
+
+def soundings() -> Feed:
+    """Samples of two slots with a sounding signal in each, by the inverse transform of its subcarriers."""
+    srs = convert_params(Srs, SRS, "test")
+    rng = np.random.default_rng(13)
+    out: Feed = [("iq", descriptor_frame(Header("dev.iq", 0, frequency_hz=5e9), LINE))]
+    start = 0
+    for slot in range(2):
+        x = 0.01 * rng.standard_normal((8, slot_samples(srs, slot), 2)).view(complex)[..., 0]
+        symbol = srs_symbol(srs, 0, slot)
+        bins = np.zeros(srs.n_fft, complex)
+        bins[fft_bins(srs)[symbol.subcarrier]] = symbol.value
+        at = symbol_start(srs, slot, srs.start_symbol)
+        x[:, at : at + srs.n_fft] += np.fft.ifft(bins) * 20
+        header = Header("dev.iq", slot, sample_start=start, sample_rate_hz=srs.sample_rate_hz, frequency_hz=5e9)
+        out.append(("iq", Frame.of(header, iq=(x.astype(np.complex64), "sensor snapshot", "FS"))))
+        start += x.shape[1]
+    return out
+
+
 CASES: dict[str, tuple[Callable[[], Feed], Callable[[Path], dict[str, Any]]]] = {
     "ApplyCalibration": (samples, calibrated),
     "BeamSpectrum": (covariances, lambda _: {"method": "capon"}),
+    "CfrAngle": (responses, lambda _: {"spectrum_every": 2}),
+    "CfrCovariance": (responses, lambda _: {}),
+    "CfrToComplex": (lambda: responses("int16"), lambda _: {"full_scale": 1000.0}),
     "CramerRao": (lambda: estimates() + covariances(), lambda _: {}),
     "CramerRaoFromSamples": (estimates_and_samples, lambda _: {"kind": "conditional"}),
     "Esprit": (covariances, lambda _: {"n_sources": 2, "method": "unitary"}),
     "CoherenceCheck": (samples, lambda _: {"n_snapshots": 40}),
+    "DenoiseCfr": (responses, lambda _: {}),
     "Evaluate": (with_truth, lambda _: {}),
     "ExponentialCovariance": (covariances, lambda _: {}),
     "FarFieldMusic": (samples, lambda _: {"n_sources": 2}),
@@ -184,6 +231,8 @@ CASES: dict[str, tuple[Callable[[], Feed], Callable[[Path], dict[str, Any]]]] = 
     "Resection": (groups, lambda _: {"beacons": [{"id": i, "x_m": x, "y_m": y} for i, x, y in BEACONS]}),
     "RootMusic": (covariances, lambda _: {}),
     "SampleCovariance": (samples, lambda _: {"n_snapshots": 32}),
+    "SelectSubcarriers": (responses, lambda _: {"every": 2}),
+    "SrsToCfr": (soundings, lambda _: {"srs": SRS, "start_sample": 0}),
     "SpatialSmoothing": (covariances, lambda _: {"n_sub": 5}),
     "SwitchedBearing": (switched, lambda _: {}),
     "ToComplex": (counts, lambda _: {}),
