@@ -8,6 +8,7 @@ import typer
 
 from hil.cli.ctl import ctl
 from hil.cli.devices import devices
+from hil.cli.doctor import doctor
 from hil.cli.evaluate import evaluate
 from hil.cli.inspect import inspect
 from hil.cli.record import record
@@ -46,7 +47,7 @@ through the same receiver:
     """
 
 
-for command in (run, replay, record, inspect, sim, devices, top, ctl, train):
+for command in (run, replay, record, inspect, sim, devices, doctor, top, ctl, train):
     app.command(command.__name__)(command)
 app.command("eval")(evaluate)
 
