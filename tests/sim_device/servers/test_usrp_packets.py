@@ -391,13 +391,12 @@ def test_ten_thousand_mutated_calls_do_no_harm(board: Board, feed: SampleFeed) -
         msgpack.packb([0, 4, "get_chdr_link_options", ["udp"]]),
     ]
     ended = 0
-    conversation = RpcConversation(motherboard.call)
     for i in range(10_000):
+        conversation = RpcConversation(motherboard.call)
         try:
             conversation(_mutated(rng, seeds[i % len(seeds)]))
         except WireError:
             ended += 1
-            conversation = RpcConversation(motherboard.call)
     assert ended > 100
     assert _call(RpcConversation(motherboard.call), "get_proto_ver")[1] == 0x100
 
