@@ -87,6 +87,7 @@ def test_eight_channels_of_four_boards_start_at_the_commanded_tick_bit_for_bit(t
     assert len(np.unique(samples[:, :8, 0], axis=0)) == 8  # each channel has its own
 
 
+@pytest.mark.slow
 def test_a_start_in_the_past_is_reported_as_late() -> None:
     with served(UsrpServer, host="auto", device=device(2, real_time=True), loop_ticks=10_000) as usrp:
         told = host(usrp.uri, "1e6", "1000", "-0.5")
