@@ -159,7 +159,7 @@ class Heimdall(LiveDriver):
 
     # -- verbs -----------------------------------------------------------------------------------------------------
 
-    def tune(self, frequency_hz: Annotated[Hz, Meta(ge=heimdall.TUNER_HZ[0], le=heimdall.TUNER_HZ[1])]) -> float:
+    def tune(self, frequency_hz: Annotated[float, Meta(ge=heimdall.TUNER_HZ[0], le=heimdall.TUNER_HZ[1])]) -> float:
         """Set the centre frequency of all channels. The new epoch begins with the first frame that says so."""
         if self._version == 1:
             self._command("FREQ", round(frequency_hz))

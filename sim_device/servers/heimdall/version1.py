@@ -140,7 +140,7 @@ class Version1:
             gain_tenth_db=(gain,) * feed.n_channels,
             delay_sync=int(step.delays_corrected),
             iq_sync=int(step.phases_corrected),
-            sync_state=_SYNC_STATES[step.number],
+            sync_state=_SYNC_STATES[step.number if receiver.corrects or step.noise_source else 0],
             noise_source=int(step.noise_source),
         )
         return header, samples

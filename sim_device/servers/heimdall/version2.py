@@ -111,7 +111,7 @@ class Version2:
         header = HeaderV2(
             n_channels=n_channels,
             n_samples=self._n,
-            phase_state=_PHASE_STATES[step.number],
+            phase_state=_PHASE_STATES[step.number if receiver.corrects or step.noise_source else 0],
             noise_source=int(step.noise_source),
             frequency_changes=receiver.n_tunes,
             retuning=int(step.number == 0 and receiver.n_tunes > 0),
