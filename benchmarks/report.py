@@ -18,6 +18,9 @@ from typing import Any
 import numpy as np
 import numpy.typing as npt
 
+_ALL_HEADS = ("case", "metric", "value", "95 %", "n", "against", "ratio", "target", "met")
+#: Columns that only some benchmarks have.
+_HEADS = {"cpu_share": "CPU s/s", "age_ms": "age ms"}
 ROOT = Path(__file__).resolve().parent.parent
 
 
@@ -31,6 +34,8 @@ class Row:
         against: What the ratio compares with.
         ratio: Ours to theirs, above 1 is better.
         target: In words; ``meets`` tells whether it is reached, ``None`` where there is none.
+        cpu_share: Processor seconds a second that it took meanwhile, of all processes that took part on our side.
+        age_ms: Median time from when the last sample of a frame was there until the frame was.
     """
 
     benchmark: str
@@ -46,6 +51,8 @@ class Row:
     meets: bool | None
     machine: str
     commit: str
+    cpu_share: float | None = None
+    age_ms: float | None = None
 
 
 class Report:
@@ -76,6 +83,8 @@ class Report:
         ratio_at_least: float | None = None,
         at_least: float | None = None,
         at_most: float | None = None,
+        cpu_share: float | None = None,
+        age_ms: float | None = None,
     ) -> Row:
         """Add a row. A target is given for the ratio, or for the value itself."""
         target, meets = None, None
@@ -87,12 +96,16 @@ class Report:
             target, meets = f"<= {at_most:g} {unit}", value <= at_most
         row = Row(
             self.benchmark, case, metric, float(value), unit, n, ci95, against, ratio, target, meets,
-            self._machine, self._commit,
+            self._machine, self._commit, cpu_share, age_ms,
         )  # fmt: skip
+        self.take(row)
+        return row
+
+    def take(self, row: Row) -> None:
+        """Add a row that was made elsewhere."""
         self.rows.append(row)
         if self._as_json:
             print(json.dumps(dataclasses.asdict(row)), flush=True)
-        return row
 
     def finish(self) -> None:
         """Print the table, unless rows were printed as they came."""
@@ -105,16 +118,22 @@ def to_table(rows: Sequence[Row]) -> str:
     if not rows:
         return "nothing was measured"
     lines = [f"{rows[0].benchmark}: {rows[0].machine}, commit {rows[0].commit}", ""]
-    lines += ["| case | metric | value | 95 % | n | against | ratio | target | met |", "|" + " --- |" * 9]
+    more = [name for name in ("cpu_share", "age_ms") if any(getattr(r, name) is not None for r in rows)]
+    heads = [*_ALL_HEADS, *(_HEADS[name] for name in more)]
+    lines += [f"| {' | '.join(heads)} |", "|" + " --- |" * len(heads)]
     for r in rows:
         interval = "" if r.ci95 is None else f"{r.ci95[0]:.4g} .. {r.ci95[1]:.4g}"
         ratio = "" if r.ratio is None else f"{r.ratio:.3g}"
         met = {None: "", True: "yes", False: "NO"}[r.meets]
         lines.append(
             f"| {r.case} | {r.metric} | {r.value:.4g} {r.unit} | {interval} | {r.n} | {r.against or ''} | {ratio} "
-            f"| {r.target or ''} | {met} |"
+            f"| {r.target or ''} | {met} |" + "".join(_cell(getattr(r, name)) for name in more)
         )
     return "\n".join(lines)
+
+
+def _cell(value: float | None) -> str:
+    return " |" if value is None else f" {value:.3g} |"
 
 
 def median_ci95(samples: Sequence[float] | npt.NDArray[Any]) -> tuple[float, tuple[float, float] | None]:

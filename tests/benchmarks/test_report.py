@@ -17,9 +17,20 @@ def test_targets_are_compared_with_ratio_or_value(capsys):
     assert [r["meets"] for r in rows] == [True, False, True, None]
     assert set(rows[0]) == {
         *("benchmark", "case", "metric", "value", "unit", "n", "ci95", "against", "ratio", "target", "meets"),
-        *("machine", "commit"),
+        *("machine", "commit", "cpu_share", "age_ms"),
     }
     assert "| NO |" in to_table(report.rows)
+
+
+def test_columns_that_only_some_benchmarks_have():
+    report = Report("b")
+    report.add("c", "m", 2.0, "us", n=3)
+    assert "CPU" not in to_table(report.rows)
+    report.add("c", "m", 2.0, "us", n=3, cpu_share=0.256, age_ms=12.3)
+    lines = to_table(report.rows).splitlines()
+    assert lines[2].endswith("| met | CPU s/s | age ms |")
+    assert lines[5].endswith("| 0.256 | 12.3 |")
+    assert len({line.count("|") for line in lines[2:]}) == 1
 
 
 def test_interval_of_the_median_holds_it_in_19_of_20(n_trials=2000):

@@ -1,0 +1,1 @@
+"""How fast drivers read, beside the client library used plainly; a module a family with ``measure(quick)``."""
