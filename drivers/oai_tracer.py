@@ -191,15 +191,19 @@ class OaiTracer(LiveDriver):
             return []
         self._compact()
         end = min(len(self._memory), self._filled + _MOST_AT_ONCE)
-        view = memoryview(self._memory)
+        view, before = memoryview(self._memory), self._filled
         while self._filled < end:
             try:
                 n = self._socket.recv_into(view[self._filled : end])
             except BlockingIOError:
                 break
             except OSError as error:
+                if self._filled > before:
+                    break  # first what came; the next call finds the same
                 raise ConnectionLost(str(error)) from error
             if n == 0:
+                if self._filled > before:
+                    break
                 raise ConnectionLost("the base station closed the connection")
             self._filled += n
         records, taken = split_records(view[: self._filled])

@@ -94,21 +94,26 @@ class OaiTracerFile(Paced):
 
     def _look(self, path: Path) -> tuple[dict[str, EventFormat], int]:
         """Events of the file, and antennas of an occasion."""
-        text, formats, antennas = b"", None, -1
+        text, antennas = b"", -1
+        formats: dict[str, EventFormat] | None = None
         wanted = EVENTS[self.params.srs.estimate]
-        for number, record in enumerate(_records(path)):
-            if record.type == TEXT:
-                text += text_chunk(record.payload)
-            elif record.type == TEXT_END:
-                formats = parse_messages(text.decode(errors="replace"))
-                if wanted not in formats:
-                    raise WireError(f"its T_messages has no event {wanted}, only {len(formats)} others")
-            elif formats is None:
-                raise WireError("it does not begin with the text of T_messages")
-            elif record.type == formats[wanted].number:
-                antennas = max(antennas, int(decode_event(formats[wanted], record.payload)["antenna"]))
-            if antennas >= 0 and (self.params.srs.n_antennas is not None or number > _LOOK):
-                break
+        try:
+            for number, record in enumerate(_records(path)):
+                if record.type == TEXT:
+                    text += text_chunk(record.payload)
+                elif record.type == TEXT_END:
+                    formats = parse_messages(text.decode(errors="replace"))
+                    if wanted not in formats:
+                        raise WireError(f"its T_messages has no event {wanted}, only {len(formats)} others")
+                elif formats is None:
+                    raise WireError("it does not begin with the text of T_messages")
+                elif record.type == formats[wanted].number:
+                    antennas = max(antennas, int(decode_event(formats[wanted], record.payload)["antenna"]))
+                if antennas >= 0 and (self.params.srs.n_antennas is not None or number > _LOOK):
+                    break
+        except WireError:
+            if antennas < 0:
+                raise  # else what is readable is given, and the rest told then
         if formats is None:
             raise WireError("it has no text of T_messages, or that does not end")
         if antennas < 0:
