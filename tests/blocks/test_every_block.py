@@ -238,6 +238,7 @@ CASES: dict[str, tuple[Callable[[], Feed], Callable[[Path], dict[str, Any]]]] = 
     "ToComplex": (counts, lambda _: {}),
     "ToeplitzAverage": (covariances, lambda _: {}),
     "Tracker": (positions, lambda _: {}),
+    "UsableOnly": (samples, lambda _: {}),
 }
 
 
