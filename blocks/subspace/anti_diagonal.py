@@ -7,13 +7,14 @@ import numpy.typing as npt
 from array_api_compat import array_namespace
 
 from blocks.subspace.array_kind import constant
+from blocks.subspace.data_check import require_power
 from blocks.subspace.line_direction import directions_near
 from blocks.subspace.null_descent import Model
 from blocks.subspace.range_music import range_music
 from blocks.subspace.root_music import null_polynomial
 from blocks.subspace.signal_subspace import signal_subspace, split_subspaces
 from blocks.subspace.toeplitz import uniform_spacing
-from hil.errors import EstimationError, ParamError
+from hil.errors import ParamError
 
 Array = Any  # NumPy or torch
 F64 = npt.NDArray[np.float64]
@@ -129,8 +130,7 @@ def reduced_dimension_music(
             f"reduced_dimension_music: {n_coarse} coarse azimuths, {m} sources; {n} sensors' "
             f"anti-diagonal separates 1 to {n // 2}"
         )
-    if not bool(xp.all(xp.isfinite(covariance))):
-        raise EstimationError("reduced_dimension_music: the covariance is not finite")
+    require_power("reduced_dimension_music", covariance)
     signal = _signal(covariance, m)
     explained = xp.sum(xp.real(xp.conj(signal) * (covariance @ signal)), axis=(-2, -1))
     noise_power = (xp.real(xp.linalg.trace(covariance)) - explained) / (n - m)

@@ -7,6 +7,7 @@ import numpy.typing as npt
 from array_api_compat import array_namespace
 from msgspec import Meta
 
+from blocks.subspace.data_check import require_finite, require_power
 from blocks.subspace.dictionary import Dictionary, Grid, steering_dictionary
 from blocks.subspace.spectrum import signal_projection
 from hil.array import ArrayGeometry
@@ -32,6 +33,7 @@ def bartlett_spectrum(covariance: Array, conjugate: Array) -> Array:
         ``[..., point]`` real, unit of the covariance. Where steering vectors have amplitudes (``|a|^2`` not ``N``) it
         is the power averaged over the sensors.
     """
+    require_finite("bartlett_spectrum", covariance, "the covariance")
     xp = array_namespace(covariance)
     seen = conjugate @ covariance  # (..., point, sensor)
     real = xp.real(seen) * xp.real(conjugate) + xp.imag(seen) * xp.imag(conjugate)
@@ -58,6 +60,7 @@ def capon_spectrum(covariance: Array, conjugate: Array, *, loading: float = 1e-6
     """
     if not loading >= 0:
         raise ParamError(f"capon_spectrum: expected loading >= 0, got {loading}")
+    require_finite("capon_spectrum", covariance, "the covariance")
     xp = array_namespace(covariance)
     n = covariance.shape[-1]
     power = xp.mean(xp.real(xp.linalg.diagonal(covariance)), axis=-1)
@@ -104,6 +107,7 @@ class BeamSpectrum(Block):
             raise EstimationError(
                 f"{self.name}: covariance of {len(covariance)} sensors, the array has {conjugate.shape[1]} channels"
             )
+        require_power(self.name, covariance)
         power: npt.NDArray[np.float64]
         if self.params.method == "bartlett":
             power = bartlett_spectrum(covariance, conjugate)

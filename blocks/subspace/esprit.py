@@ -5,6 +5,7 @@ from typing import Any, Literal
 import numpy as np
 from array_api_compat import array_namespace
 
+from blocks.subspace.data_check import degenerate_as_estimation_error, require_finite, require_power
 from blocks.subspace.line_direction import LinePhases, sorted_phases
 from hil.errors import ParamError
 
@@ -28,18 +29,23 @@ def esprit(signal: Array, method: Literal["ls", "tls"] = "tls") -> LinePhases:
     xp = array_namespace(signal)
     n, m = signal.shape[-2:]
     _check("esprit", n, m)
-    first, second = signal[..., :-1, :], signal[..., 1:, :]
+    require_finite("esprit", signal, "the signal subspace")
+    with degenerate_as_estimation_error("esprit"):
+        psi = _shift(xp, signal[..., :-1, :], signal[..., 1:, :], method)
+        return sorted_phases(xp.linalg.eigvals(psi))
+
+
+def _shift(xp: Any, first: Array, second: Array, method: str) -> Array:
+    m = first.shape[-1]
     if method == "ls":
         adjoint = xp.conj(xp.matrix_transpose(first))
-        psi = xp.linalg.solve(adjoint @ first, adjoint @ second)
-    else:
-        both = xp.concat([first, second], axis=-1)
-        # right singular vectors from the 2M x 2M Gram matrix, eigenvalues ascending: the first M are the noise
-        _, v = xp.linalg.eigh(xp.conj(xp.matrix_transpose(both)) @ both)
-        psi = -xp.matrix_transpose(
-            xp.linalg.solve(xp.matrix_transpose(v[..., m:, :m]), xp.matrix_transpose(v[..., :m, :m]))
-        )
-    return sorted_phases(xp.linalg.eigvals(psi))
+        return xp.linalg.solve(adjoint @ first, adjoint @ second)
+    both = xp.concat([first, second], axis=-1)
+    # right singular vectors from the 2M x 2M Gram matrix, eigenvalues ascending: the first M are the noise
+    _, v = xp.linalg.eigh(xp.conj(xp.matrix_transpose(both)) @ both)
+    return -xp.matrix_transpose(
+        xp.linalg.solve(xp.matrix_transpose(v[..., m:, :m]), xp.matrix_transpose(v[..., :m, :m]))
+    )
 
 
 def esprit_variance(covariance: Array, n_sources: int, n_snapshots: float) -> Array:
@@ -64,6 +70,7 @@ def esprit_variance(covariance: Array, n_sources: int, n_snapshots: float) -> Ar
     xp = array_namespace(covariance)
     n = covariance.shape[-1]
     _check("esprit_variance", n, n_sources)
+    require_power("esprit_variance", covariance)
     values, vectors = xp.linalg.eigh(covariance)
     strong, signal = values[..., n - n_sources :], vectors[..., n - n_sources :]
     noise_power = xp.mean(values[..., : n - n_sources], axis=-1)[..., None]
@@ -104,6 +111,7 @@ def unitary_esprit(covariance: Array, n_sources: int) -> LinePhases:
     xp = array_namespace(covariance)
     n = covariance.shape[-1]
     _check("unitary_esprit", n, n_sources)
+    require_power("unitary_esprit", covariance)
     q = xp.asarray(left_real(n), dtype=covariance.dtype)
     q_sub = xp.asarray(left_real(n - 1), dtype=covariance.dtype)
     # the real part of Q^H R Q is Q^H R_fb Q: the averaging costs nothing

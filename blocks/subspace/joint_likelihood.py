@@ -6,7 +6,7 @@ from typing import Any, NamedTuple
 import numpy as np
 import numpy.typing as npt
 
-from blocks.subspace.maximum_likelihood import Moments
+from blocks.subspace.maximum_likelihood import Moments, require_moments
 from blocks.subspace.null_descent import COORDINATES, Box, Model
 from blocks.subspace.steering_rows import Coordinate, steering_rows
 from hil.errors import EstimationError, ParamError
@@ -84,6 +84,7 @@ def refine_jointly(
     low, high, longest = (np.tile(side[columns], n_sources) for side in (box.low, box.high, box.step))
     point = np.array(start, dtype=np.float64)
     state = _evaluate(moments, model, point, free)
+    require_moments("refine_jointly", moments, state.cost)
     damping, converged = 0.0, False
     for _ in range(max_iterations):
         here = point[:, columns].ravel()

@@ -6,10 +6,11 @@ from typing import Any, NamedTuple
 import numpy as np
 
 from blocks.subspace.array_kind import at_least, constant, namespace
+from blocks.subspace.data_check import require_finite, require_power
 from blocks.subspace.implicit_gradient import attach_gradient, follows_gradient
 from blocks.subspace.null_descent import COORDINATES, Box, Model
 from blocks.subspace.steering_rows import Coordinate, steering_rows
-from hil.errors import EstimationError, ParamError
+from hil.errors import ParamError
 
 Array = Any  # NumPy or torch
 
@@ -70,7 +71,7 @@ def refine_jointly_batch(
         tolerance: In standard deviations of the estimate.
 
     Raises:
-        EstimationError: Not finite.
+        EstimationError: Not finite, or no power.
     """
     xp = namespace(covariance)
     n_sensors, n_sources = covariance.shape[-1], start.shape[-2]
@@ -79,8 +80,8 @@ def refine_jointly_batch(
             f"refine_jointly_batch: {n_sources} sources, {n_sensors} sensors, coordinates {list(free)}; expected "
             "fewer sources than sensors and at least one coordinate"
         )
-    if not bool(xp.all(xp.isfinite(covariance))) or not bool(xp.all(xp.isfinite(start))):
-        raise EstimationError("refine_jointly_batch: covariances or starting points are not finite")
+    require_power("refine_jointly_batch", covariance)
+    require_finite("refine_jointly_batch", start, "the starting points")
     columns = [COORDINATES.index(name) for name in free]
     if follows_gradient(covariance):
         return _with_gradient(covariance, n_snapshots, model, start, box, free, max_iterations, tolerance)

@@ -85,7 +85,7 @@ def line_music(x: C64, grid: LineGrid, n_sources: int, *, refine: bool = True) -
         refine: Off the grid; else azimuths are grid points.
 
     Raises:
-        EstimationError: Data are not finite.
+        EstimationError: Data are not finite or zero, or fewer snapshots than sources.
     """
     n, t = x.shape
     if x.dtype != np.complex64 or n != len(grid.steering) or not 1 <= n_sources < n:
@@ -95,8 +95,11 @@ def line_music(x: C64, grid: LineGrid, n_sources: int, *, refine: bool = True) -
         )
     # x.T is Fortran's order without a copy; the product comes out conjugate, and so do its eigenvectors W = U*
     half = blas.cherk(1 / t, x.T, trans=2, lower=1)
-    if not np.isfinite(half[-1, 0]):
-        raise EstimationError("line_music: the samples are not finite")
+    power = float(half.trace().real)
+    if not 0 < power < np.inf:
+        raise EstimationError(f"line_music: the samples have power {power}; expected a finite positive one")
+    if t < n_sources:
+        raise EstimationError(f"line_music: {n_sources} sources asked of {t} snapshots, which tell at most {t} apart")
     _, w, found, _, info = lapack.cheevr(half, range="I", il=n - n_sources + 1, iu=n, lower=1, overwrite_a=1)
     if info != 0 or found != n_sources:
         raise EstimationError(f"line_music: LAPACK cheevr gave info {info} and {found} of {n_sources} eigenpairs")

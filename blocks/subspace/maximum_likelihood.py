@@ -39,6 +39,14 @@ class Moments(NamedTuple):
         return self.matrix @ v
 
 
+def require_moments(who: str, moments: Moments, cost: float) -> None:
+    """Refuse moments without power, or that have made the cost of a fit no number."""
+    if not (moments.trace > 0 and np.isfinite(cost)):
+        raise EstimationError(
+            f"{who}: the data have power {moments.trace}, of which a fit leaves {cost}; expected finite ones above zero"
+        )
+
+
 class SourceFit(NamedTuple):
     """Sources fitted jointly.
 
@@ -94,6 +102,7 @@ def refine_maximum_likelihood(
     az, k = np.array(azimuth_rad, dtype=np.float64), np.array(inverse_range_per_m, dtype=np.float64)
     one_range = dictionary.grid.n_range == 1
     state = _evaluate(moments, dictionary, az, k)
+    require_moments("refine_maximum_likelihood", moments, state.cost)
     damping = 0.0
     for _ in range(max_iterations):
         held = (k <= k_low) & (state.gradient[1::2] > 0) | (k >= k_high) & (state.gradient[1::2] < 0) | one_range

@@ -6,6 +6,7 @@ from typing import Any, NamedTuple
 import numpy as np
 
 from blocks.subspace.array_kind import constant, namespace
+from blocks.subspace.data_check import require_power
 from blocks.subspace.dictionary import Dictionary
 from blocks.subspace.null_descent import Box, Model, descend_nulls
 from blocks.subspace.sample_covariance import sample_covariance
@@ -56,10 +57,14 @@ def near_field_music_batch(x: Array, dictionary: Dictionary, n_sources: int) -> 
             f"near_field_music_batch: expected [batch, sensor={len(dictionary.position_m)}, snapshot] and fewer "
             f"sources than sensors, got {list(x.shape)} and {n_sources}"
         )
+    if x.shape[2] < n_sources:
+        raise EstimationError(
+            f"near_field_music_batch: {n_sources} sources asked of {x.shape[2]} snapshots, which tell at most "
+            f"{x.shape[2]} apart"
+        )
     xp = namespace(x)
     covariance = sample_covariance(x)
-    if not bool(xp.all(xp.isfinite(xp.linalg.diagonal(covariance)))):
-        raise EstimationError("near_field_music_batch: the samples are not finite")
+    require_power("near_field_music_batch", covariance)
     signal = xp.flip(xp.linalg.eigh(covariance)[1][..., -n_sources:], axis=-1)
     return near_field_batch_from_subspace(signal, dictionary)
 

@@ -12,7 +12,7 @@ from blocks.subspace.refine_music import music_depth
 from blocks.subspace.search_nulls import RESOLVED_DEPTH, search_nulls
 from blocks.subspace.separate_close import separate_close
 from blocks.subspace.signal_subspace import signal_subspace, signal_subspace_from_samples
-from hil.errors import ParamError
+from hil.errors import EstimationError, ParamError
 
 F64 = npt.NDArray[np.float64]
 
@@ -88,6 +88,10 @@ def near_field_music(
         EstimationError: The covariance is not finite, not positive or has no signal subspace.
     """
     _check(covariance.shape[0], dictionary, n_sources)
+    if n_snapshots < n_sources:
+        raise EstimationError(
+            f"near_field_music: {n_sources} sources of {n_snapshots:g} snapshots, which tell at most as many apart"
+        )
     signal = signal_subspace(covariance, n_sources)
     moments = Moments.of_covariance(covariance.astype(np.complex128, copy=False), n_snapshots)
     return near_field_from_subspace(signal, moments, dictionary, polish=polish)

@@ -6,6 +6,7 @@ import numpy as np
 import numpy.typing as npt
 
 from blocks.subspace.array_kind import constant, namespace
+from blocks.subspace.data_check import require_finite
 from blocks.subspace.null_descent import Box, Model, descend_nulls
 from hil.errors import ParamError
 from hil.wavefront import direction_vector, path_difference
@@ -46,6 +47,7 @@ def range_music(
     k = inverse_range_per_m
     if len(k) < 2 or k[0] < 0 or not (np.diff(k) > 0).all():
         raise ParamError(f"range_music: expected at least two ascending inverse ranges from 0, got {k}")
+    require_finite("range_music", signal, "the signal subspace")
     xp = namespace(signal)
     exact = xp.astype(signal, xp.complex128, copy=False)
     grid = constant(np.asarray(k, dtype=np.float64), azimuth_rad)

@@ -5,6 +5,7 @@ from typing import Any
 import numpy as np
 
 from blocks.subspace.array_kind import constant, namespace
+from blocks.subspace.data_check import require_finite
 from blocks.subspace.line_direction import LinePhases, sorted_phases
 from hil.errors import ParamError
 
@@ -47,6 +48,7 @@ def root_music(signal: Array) -> LinePhases:
     n, n_sources = signal.shape[-2:]
     if not 1 <= n_sources < n:
         raise ParamError(f"root_music: expected 1 .. {n - 1} sources of {n} sensors, got {n_sources}")
+    require_finite("root_music", signal, "the signal subspace")
     c = null_polynomial(signal)
     degree = 2 * n - 2
     lead = c[..., -1:]

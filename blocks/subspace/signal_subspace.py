@@ -7,6 +7,7 @@ import numpy.typing as npt
 from array_api_compat import array_namespace
 from scipy.linalg import lapack
 
+from blocks.subspace.data_check import require_finite
 from blocks.subspace.model_order import EigenvalueSummary
 from hil.errors import EstimationError, ParamError
 
@@ -46,6 +47,7 @@ def split_subspaces(covariance: Array, n_sources: int) -> Subspaces:
     n = covariance.shape[-1]
     if not 0 <= n_sources <= n:
         raise ParamError(f"split_subspaces: expected 0 <= n_sources <= {n} sensors, got {n_sources}")
+    require_finite("split_subspaces", covariance, "the covariances")
     eigenvalues, vectors = xp.linalg.eigh(covariance)
     vectors = xp.flip(vectors, axis=-1)
     return Subspaces(xp.flip(eigenvalues, axis=-1), vectors[..., :n_sources], vectors[..., n_sources:])
@@ -129,6 +131,7 @@ def _check(who: str, matrix: Complex, n_wanted: int, what: str) -> float:
     trace = float(np.trace(matrix).real)
     if not (np.isfinite(trace) and trace > 0):
         raise EstimationError(f"{who}: the data have power {trace}; expected a finite positive one")
+    require_finite(who, matrix)  # LAPACK reads one triangle and makes numbers of what is none
     return trace
 
 

@@ -227,7 +227,7 @@ def test_refusals():
     grid = line_grid(15, LAMBDA / 2, LAMBDA, 181)
     with pytest.raises(ParamError, match="complex64"):
         line_music(x[0], grid, 2)
-    with pytest.raises(EstimationError, match="not finite"):
+    with pytest.raises(EstimationError, match="power nan; expected a finite positive one"):
         line_music((x[0] * np.nan).astype(np.complex64), grid, 2)
     with pytest.raises(ParamError, match="expected n_azimuth >="):
         line_grid(64, LAMBDA / 2, LAMBDA, 181)

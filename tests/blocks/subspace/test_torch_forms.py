@@ -157,7 +157,7 @@ def test_near_field_music_batch(array):
     same(other.resolved, ours.resolved)
     same(other.azimuth_rad, ours.azimuth_rad, atol=1e-6)
     same(other.inverse_range_per_m, ours.inverse_range_per_m, atol=1e-5)
-    with pytest.raises(EstimationError, match="the samples are not finite"):
+    with pytest.raises(EstimationError, match="the data are not finite"):
         near_field_music_batch(as_torch(np.where(np.arange(60) == 3, np.nan, x)), dictionary, 2)
 
 
