@@ -6,9 +6,11 @@ import numpy as np
 
 from blocks.hi_aware.fault_test import fault_test, row_noise_power
 from blocks.hi_aware.first_places import first_places
-from blocks.hi_aware.joint_fit import I8, JointFit, Kind, fit_jointly
+from blocks.hi_aware.joint_fit import I8, JointFit, fit_jointly
+from blocks.hi_aware.more_places import add_places, evidence_grown
 from blocks.hi_aware.planar_dictionary import PlanarDictionary
-from blocks.hi_aware.reduce import Reduced
+from blocks.hi_aware.reduce import Reduced, signal_columns, with_places
+from blocks.hi_aware.robust_fit import robust_fit
 from blocks.hi_aware.scene import C128, F64, Places, Scene
 from blocks.subspace.dictionary import Dictionary
 from hil.errors import EstimationError
@@ -27,6 +29,7 @@ class HiAwareEstimate(NamedTuple):
     Attributes:
         places: Of the sources.
         fit: The joint fit they come from.
+        data: What was fitted: it says how many places there are and which pilot each sends.
         kind: :class:`~blocks.hi_aware.joint_fit.Kind` of each element, ``[sensor]``.
         coefficient: ``c [sensor]``, 1 where intact.
         log_odds: Of a fault against none, ``[sensor]``.
@@ -37,6 +40,7 @@ class HiAwareEstimate(NamedTuple):
 
     places: Places
     fit: JointFit
+    data: Reduced
     kind: I8
     coefficient: C128
     log_odds: F64
@@ -45,29 +49,36 @@ class HiAwareEstimate(NamedTuple):
 
 
 def estimate_with_faults(
-    data: Reduced, dictionary: Dictionary | PlanarDictionary, start: Places | None = None
+    data: Reduced,
+    dictionary: Dictionary | PlanarDictionary,
+    start: Places | None = None,
+    *,
+    most_places: int | None = None,
 ) -> HiAwareEstimate:
     r"""[HI] Problem (P1) without its coarse stage.
 
     1. Places from a grid search that faults do not turn (or ``start``).
-    2. A robust fit: rows that do not fit lose their weight (Geman and McClure), the scale of what fits is taken down
-       from the median row to the noise.
-    3. Each element is tested (:mod:`~blocks.hi_aware.fault_test`), then all is fitted jointly with the coefficients of
+    2. A robust fit (:mod:`~blocks.hi_aware.robust_fit`).
+    3. Where the signal asks for more places than it has pilots or dimensions, those
+       (:mod:`~blocks.hi_aware.more_places`).
+    4. Each element is tested (:mod:`~blocks.hi_aware.fault_test`), then all is fitted jointly with the coefficients of
        those found faulty as unknowns; repeated until the set of faults stays.
 
     Args:
         data: Reduced data.
         dictionary: Model and search grid.
         start: Places to start from instead of the search.
+        most_places: Look for further places of the same pilots or waveforms, up to so many in all; absent: as many as
+            ``data`` has sources.
 
     Raises:
         EstimationError: Sources not found or on one spot, more than half of the elements faulty, or data that so many
             sources do not explain.
     """
-    scene = Scene.of(dictionary)
     n = len(data.z)
-    kind, ones = np.zeros(n, np.int8), np.ones(n, np.complex128)
-    fit = _robust_fit(data, scene, first_places(data, dictionary) if start is None else start)
+    ones = np.ones(n, np.complex128)
+    data, fit = _first_fit(data, dictionary, start, max(most_places or 0, data.n_sources))
+    scene = Scene.of(dictionary)
     share, seen = 1 / n, None
     test = None
     for _ in range(MAX_ROUNDS):
@@ -86,7 +97,33 @@ def estimate_with_faults(
     assert test is not None
     check_explained(data, noise_power)
     information = np.sum(np.abs(fit.model) ** 2, axis=1) / max(noise_power, 1e-300)
-    return HiAwareEstimate(fit.places, fit, kind, fit.coefficient, test.log_odds, information, noise_power)
+    return HiAwareEstimate(fit.places, fit, data, kind, fit.coefficient, test.log_odds, information, noise_power)
+
+
+def _first_fit(
+    data: Reduced, dictionary: Dictionary | PlanarDictionary, start: Places | None, most: int
+) -> tuple[Reduced, JointFit]:
+    """A robust fit of all places, and the data said to have come from that many."""
+    scene, asked = Scene.of(dictionary), data.n_sources
+    places, clear = (start, True) if start is not None else first_places(data, dictionary)
+    found = None
+    if len(places.azimuth_rad) == asked:
+        found = robust_fit(data, scene, places)
+        if most > asked:
+            data, found = add_places(data, dictionary, found, most)
+    if not clear:  # coherent or close: the subspace has no null for each
+        again, other = add_places(with_places(signal_columns(data), 1), dictionary, None, most)
+        if other is not None and again.n_sources >= asked:
+            again = with_places(data, again.n_sources)
+            other = robust_fit(again, scene, other.fit.places)
+            if found is None or evidence_grown(again, other.fit, found.fit) > 1:
+                data, found = again, other
+    if found is None:
+        raise EstimationError(
+            f"estimate_with_faults: {len(places.azimuth_rad)} of {asked} sources show in the signal subspace; ask for "
+            "fewer, or use pilots"
+        )
+    return data, found.fit
 
 
 def check_explained(data: Reduced, noise_power: float) -> None:
@@ -101,21 +138,3 @@ def check_explained(data: Reduced, noise_power: float) -> None:
             f"{data.n_sources} sources in the searched ranges leave {100 * share:.0f} % of the power unexplained; more "
             "sources than asked, one nearer than is searched (range_min_m), or an array that is not calibrated"
         )
-
-
-def _robust_fit(data: Reduced, scene: Scene, places: Places) -> JointFit:
-    n, n_columns = data.z.shape
-    kind, ones = np.full(n, Kind.INTACT, np.int8), np.ones(n, np.complex128)
-    weight = np.ones(n)
-    floor = 4 * n_columns * data.noise_power
-    fit = fit_jointly(data, scene, places, kind, ones, max_iterations=3)
-    for _ in range(10):
-        power = np.sum(np.abs(fit.residual) ** 2, axis=1)
-        scale = max(2 * float(np.median(power)), floor)
-        new_weight = 1 / (1 + power / scale) ** 2
-        settled = scale == floor and float(np.abs(new_weight - weight).max()) < 0.05
-        weight = new_weight
-        fit = fit_jointly(data, scene, fit.places, kind, ones, weight=weight, max_iterations=2)
-        if settled:
-            break
-    return fit

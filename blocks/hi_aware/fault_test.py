@@ -55,6 +55,15 @@ def fault_test_of_sums(cross: C128, power: F64, noise_power: float, fault_probab
     return FaultTest(kind, best)
 
 
+def log_evidence(z: C128, model: C128, noise_power: float, fault_probability: float) -> float:
+    """Log-likelihood of all rows, faults summed over, but for what does not depend on the model.
+
+    Arguments as :func:`fault_test`.
+    """
+    log_odds = fault_test(z, model, noise_power, fault_probability).log_odds
+    return float(np.sum(np.logaddexp(0.0, log_odds)) - np.sum(np.abs(z - model) ** 2) / max(noise_power, 1e-300))
+
+
 def row_noise_power(residual: C128) -> float:
     """Noise power of an entry from the median row of a residual ``[sensor, column]``: most rows are sound.
 

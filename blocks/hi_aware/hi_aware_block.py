@@ -62,7 +62,11 @@ class HiAwareParams(Params, frozen=True):
     ] = "auto"
     pilots: Annotated[tuple[PilotParams, ...], Meta(description="one a target; empty: as the descriptor says")] = ()
     n_sources: Annotated[int, Meta(ge=0, le=64, description="blind: targets; 0: as many as MDL says")] = 0
-    max_sources: Annotated[int, Meta(ge=1, le=64, description="most that MDL may say")] = 8
+    max_sources: Annotated[int, Meta(ge=1, le=64, description="most that MDL may say, and most with echoes")] = 8
+    max_paths: Annotated[
+        int,
+        Meta(ge=1, le=16, description="places that one pilot, or waveform, may come from: a target and its echoes"),
+    ] = 3
     frequency_hz: Annotated[Hz | None, Meta(description="carrier where frames do not carry it")] = None
     range_min_m: Annotated[Metres | None, Meta(description="nearest range; absent: the Fresnel distance")] = None
     azimuth_limit_rad: Annotated[
@@ -90,7 +94,8 @@ class HiAware(Block):
 
     ``faults`` comes when an element fails, changes or heals (named in ``meta`` as ``appeared`` and ``healed``), and
     every ``map_every`` frames. State lives on from frame to frame and ends with the epoch. A pilot that is not heard
-    gives no estimate and counts in ``meta`` as ``n_silent``.
+    gives no estimate and counts in ``meta`` as ``n_silent``; one that comes from several places gives several, and
+    ``meta`` says in ``pilot`` which is whose.
     """
 
     params: HiAwareParams
@@ -125,10 +130,10 @@ class HiAware(Block):
         self._epoch = self.header.epoch
         model = self._model_of(iq.shape[0])
         data = self._reduced(iq)
-        start = self._predicted(data.n_sources)
-        state = None if self._last is None else self._last.state
-        usual = 1.0 if self._last is None else self._last.excess
-        found = localize(data, model.dictionary, state, start, drift_rad=self.params.drift_rad, usual_excess=usual)
+        start = self._predicted(data.n_waveforms)
+        found = localize(
+            data, model.dictionary, self._last, start, drift_rad=self.params.drift_rad, most_places=self._most(data)
+        )
         # a search may follow a jump, which says nothing of where the targets go on to
         self._before = None if self._last is None or found.searched else (self._seq, self._last.fit.places)
         self._last, self._seq = found, self.header.seq
@@ -136,7 +141,7 @@ class HiAware(Block):
         self._n["searched"] += found.searched
         self._n["appeared"] += len(found.appeared)
         self._n["healed"] += len(found.healed)
-        return self._estimates(found, data), self._faults(found), self._bounds(found, data, model.dictionary)
+        return self._estimates(found), self._faults(found), self._bounds(found, model.dictionary)
 
     # -- inside ----------------------------------------------------------------------------------------------------
 
@@ -193,11 +198,19 @@ class HiAware(Block):
             raise EstimationError(f"{self.name}: no target stands out of the noise")
         return n_sources
 
-    def _predicted(self, n_sources: int) -> Places | None:
+    def _most(self, data: Reduced) -> int:
+        """Places that may be looked for."""
+        p = self.params
+        if data.mixing is None and p.n_sources:
+            return p.n_sources
+        return max(data.n_sources, min(p.max_paths * data.n_waveforms, p.max_sources))
+
+    def _predicted(self, n_waveforms: int) -> Places | None:
         """Where the targets are if they go on as they did; ``None`` where their number changed or one was silent."""
-        if self._last is None or len(self._last.fit.places.azimuth_rad) != n_sources or not _heard(self._last).all():
+        if self._last is None or self._last.data.n_waveforms != n_waveforms or not _heard(self._last).all():
             return None
         places = self._last.fit.places
+        n_sources = len(places.azimuth_rad)
         if self._before is None or len(self._before[1].azimuth_rad) != n_sources or self._seq <= self._before[0]:
             return places
         frames = (self.header.seq - self._seq) / (self._seq - self._before[0])
@@ -211,8 +224,8 @@ class HiAware(Block):
         name = f"{self.name}-{self._epoch}-{self._calibration}"
         return {"calibration": "valid", "calibration_id": name, "meta": meta}
 
-    def _estimates(self, found: Localized, data: Reduced) -> Out:
-        heard, fit = _heard(found), found.fit
+    def _estimates(self, found: Localized) -> Out:
+        heard, fit, data = _heard(found), found.fit, found.data
         n = int(np.count_nonzero(heard))
         covariance = np.zeros((n, 3, 3))
         polar = [0, 2, 1][: fit.covariance.shape[1]]  # places are azimuth, inverse range, elevation
@@ -228,8 +241,11 @@ class HiAware(Block):
         }
         if found.appeared or found.healed:
             self._calibration += 1
-        n_faulty = int(np.count_nonzero(found.state.kind))
-        return Out(arrays, self._header_changes(n_faulty=n_faulty, n_silent=len(heard) - n))
+        meta: dict[str, Any] = {"n_faulty": int(np.count_nonzero(found.state.kind)), "n_silent": len(heard) - n}
+        if data.mixing is not None:
+            pilot = np.arange(data.n_sources) if data.pilot is None else data.pilot
+            meta["pilot"] = pilot[heard].tolist()
+        return Out(arrays, self._header_changes(**meta))
 
     def _faults(self, found: Localized) -> Out | None:
         due = self._n["frames"] >= self._mapped + self.params.map_every or self._mapped < 0
@@ -244,8 +260,8 @@ class HiAware(Block):
         faulty = np.flatnonzero(found.state.kind).tolist()
         return Out(arrays, self._header_changes(faulty=faulty, appeared=found.appeared, healed=found.healed))
 
-    def _bounds(self, found: Localized, data: Reduced, dictionary: Dictionary | PlanarDictionary) -> dict[str, Any]:
-        heard, places = _heard(found), found.fit.places
+    def _bounds(self, found: Localized, dictionary: Dictionary | PlanarDictionary) -> dict[str, Any]:
+        heard, places, data = _heard(found), found.fit.places, found.data
         intact = np.full(len(data.z), Kind.INTACT, np.int8)
         known = fit_jointly(
             data, Scene.of(dictionary), places, intact, found.state.coefficient, max_iterations=0

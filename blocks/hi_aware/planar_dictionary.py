@@ -36,13 +36,11 @@ class PlanarDictionary:
         model: Array and wavefront.
         grid: That of the same array turned into the x-z plane.
         turn: Rotation into that plane, ``[xyz, xyz]``: ``p' = turn p``.
-        points: Of the grid, in the array's own frame, ``[point]``.
     """
 
     model: Model
     grid: PlanarGrid
     turn: F64
-    points: Points
 
     @property
     def conjugate(self) -> npt.NDArray[np.complex64]:
@@ -63,22 +61,15 @@ class PlanarDictionary:
         order = np.argsort(depth)
         return Points(*(values[order] for values in points)), depth[order]
 
-    def peaks(self, alone: npt.NDArray[np.complexfloating[Any, Any]]) -> Points:
-        """Where each column of ``[sensor, source]``, a source by itself, has its largest response, off the grid."""
-        best = np.abs(self.conjugate @ alone.astype(np.complex64)).argmax(axis=0)
+    def settled(self, alone: npt.NDArray[np.complexfloating[Any, Any]], index: npt.NDArray[np.intp]) -> Points:
+        """Off the grid from points ``[source]`` of it, to the largest response of each column ``[sensor, source]``."""
         n_range = len(self.grid.inverse_range_per_m)
-        u, v = self._sines[best // n_range].T
-        elevation = np.arcsin(v)
-        azimuth = np.arcsin(np.clip(u / np.cos(elevation), -1, 1))
-        turned = np.stack([azimuth, elevation, self.grid.inverse_range_per_m[best % n_range]], axis=-1)
+        at_v, at_u = np.nonzero(self.grid.visible)
+        elevation = np.arcsin(self.grid.v[at_v[index // n_range]])
+        azimuth = np.arcsin(np.clip(self.grid.u[at_u[index // n_range]] / np.cos(elevation), -1, 1))
+        turned = np.stack([azimuth, elevation, self.grid.inverse_range_per_m[index % n_range]], axis=-1)
         unit = alone / np.maximum(np.linalg.norm(alone, axis=0), 1e-300)
         return self._along_ranges(unit.T[:, :, None], turned)[0]
-
-    @property
-    def _sines(self) -> F64:
-        """``[direction, (u, v)]`` of the visible points."""
-        at_v, at_u = np.nonzero(self.grid.visible)
-        return np.stack([self.grid.u[at_u], self.grid.v[at_v]], axis=-1)
 
     def _along_ranges(self, signal: npt.NDArray[np.complexfloating[Any, Any]], turned: F64) -> tuple[Points, F64]:
         """Deepest null of each ``signal [source, sensor, any]`` over all ranges, from ``turned [source, 3]``.
@@ -127,15 +118,7 @@ def _built(array: ArrayGeometry, wavelength_m: float, range_min_m: float | None,
     position = array.channel_position_m
     turned = array if np.array_equal(turn, np.eye(3)) else ArrayGeometry(position_m=position @ turn.T)
     grid = planar_grid(turned, wavelength_m, range_min_m=range_min_m, amplitude=amplitude)
-    at_v, at_u = np.nonzero(grid.visible)
-    elevation = np.arcsin(grid.v[at_v])
-    azimuth = np.arcsin(np.clip(grid.u[at_u] / np.cos(elevation), -1, 1))
-    azimuth, elevation = _turned(turn, azimuth, elevation)
-    n_range = len(grid.inverse_range_per_m)
-    points = Points(
-        np.repeat(azimuth, n_range), np.repeat(elevation, n_range), np.tile(grid.inverse_range_per_m, len(azimuth))
-    )
-    return PlanarDictionary(model=Model(position, wavelength_m, amplitude), grid=grid, turn=turn, points=points)
+    return PlanarDictionary(model=Model(position, wavelength_m, amplitude), grid=grid, turn=turn)
 
 
 def turn_into_xz(position_m: F64) -> F64 | None:

@@ -27,6 +27,8 @@ class Reduced(NamedTuple):
         noise_power: ``sigma^2`` an entry of ``z``: the receiver's noise per sensor and snapshot.
         n_sources: How many sources are in ``z``.
         n_snapshots: How many snapshots ``z`` was made of.
+        pilot: Which pilot each source sends, ``[source]``: first each pilot once, then further places (echoes) of any.
+            ``None``: without pilots, and where each has one place.
     """
 
     z: C128
@@ -34,6 +36,12 @@ class Reduced(NamedTuple):
     noise_power: float
     n_sources: int
     n_snapshots: int
+    pilot: npt.NDArray[np.intp] | None = None
+
+    @property
+    def n_waveforms(self) -> int:
+        """Pilots, or dimensions of the signal: the columns of ``z``."""
+        return self.z.shape[1]
 
 
 def reduce_by_pilots(x: Complex, pilots: Complex) -> Reduced:
@@ -94,10 +102,37 @@ def reduce_blind(x: Complex, n_sources: int) -> Reduced:
     return Reduced(z, None, rest / ((n - n_sources) * (t - n_sources)), n_sources, t)
 
 
-def unmixed(data: Reduced) -> C128:
-    """Least-squares ``diag(c) A diag(beta)``, ``[sensor, source]``: each source by itself; pilots only."""
+def with_places(data: Reduced, n_sources: int, pilot: npt.NDArray[np.intp] | None = None) -> Reduced:
+    """The same data, said to have come from so many places; ``pilot [source]`` says whose, where pilots are known."""
+    if data.mixing is None:
+        return data._replace(n_sources=n_sources)
+    if pilot is None:
+        pilot = np.arange(n_sources)
+    return data._replace(mixing=data.mixing[: data.n_waveforms][pilot], n_sources=n_sources, pilot=pilot)
+
+
+def signal_columns(data: Reduced) -> Reduced:
+    """Without pilots: less the columns that noise alone may be, of which one is always left.
+
+    The largest of the noise's squared singular values is near ``sigma^2 (sqrt(N) + sqrt(T))^2``; coherent sources leave
+    as many columns to it as the rank of their covariance is below their number.
+    """
+    power = np.sum(np.abs(data.z) ** 2, axis=0)
+    edge = data.noise_power * (np.sqrt(len(data.z)) + np.sqrt(data.n_snapshots)) ** 2
+    signal = (power > 1.2 * edge) | (power == power.max())
+    return data._replace(z=data.z[:, signal])
+
+
+def unmixed(data: Reduced, columns: C128 | None = None) -> C128:
+    """Least-squares ``diag(c) A diag(beta)``, ``[sensor, pilot]``: each pilot by itself.
+
+    Args:
+        data: With pilots.
+        columns: Taken instead of ``data.z``, ``[sensor, column]``.
+    """
     assert data.mixing is not None, "only pilots tell which column is whose"
-    return np.linalg.solve(data.mixing.T, data.z.T).T.astype(np.complex128, copy=False)
+    z = data.z if columns is None else columns
+    return np.linalg.solve(data.mixing[: data.n_waveforms].T, z.T).T.astype(np.complex128, copy=False)
 
 
 def _finite(who: str, x: Complex) -> C128:
