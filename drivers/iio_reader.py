@@ -7,7 +7,7 @@ import queue
 import sys
 import threading
 import time
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from types import ModuleType
 from typing import Any, NamedTuple
 
@@ -62,6 +62,20 @@ class Pool:
         return array
 
 
+def _extent_of(iio: ModuleType, buffer: Any) -> Callable[[], tuple[int, int, int]]:
+    """A function that returns start, end and step of a buffer's samples.
+
+    It keeps the interpreter's lock, unlike pylibiio's: these calls take nanoseconds, and to get the lock back from a
+    thread that is busy may take longer than the refill.
+    """
+    library, pointer = ctypes.PyDLL(iio._lib._name), buffer._buffer
+    functions = [getattr(library, f"iio_buffer_{name}") for name in ("start", "end", "step")]
+    for function, result in zip(functions, (ctypes.c_void_p, ctypes.c_void_p, ctypes.c_ssize_t), strict=True):
+        function.restype, function.argtypes = result, [type(pointer)]
+    start, end, step = functions
+    return lambda: (start(pointer), end(pointer), step(pointer))
+
+
 class IioReader:
     """Opens the buffer of a device and reads it.
 
@@ -97,8 +111,11 @@ class IioReader:
             channel.enabled = True
         adc.set_kernel_buffers_count(n_blocks)
         self._buffer = iio.Buffer(adc, n_samples, False)
+        self._extent = _extent_of(iio, self._buffer)
         self._pool = Pool(n_samples * len(self._channels))
-        self._waiting: queue.Queue[IioBlock | Exception] = queue.Queue(_QUEUE)
+        self._waiting: queue.SimpleQueue[IioBlock | Exception] = queue.SimpleQueue()
+        self._room = threading.Semaphore(_QUEUE)
+        self._views: dict[int, I16] = {}
         self._ending = threading.Event()
         self._failed = False
         self._thread = threading.Thread(target=self._run, daemon=True, name="iio-reader")
@@ -114,6 +131,7 @@ class IioReader:
             item = self._waiting.get(timeout=timeout_s) if timeout_s > 0 else self._waiting.get_nowait()
         except queue.Empty:
             return None
+        self._room.release()
         if isinstance(item, Exception):
             raise item
         return item
@@ -123,8 +141,7 @@ class IioReader:
         self._ending.set()
         if self._buffer is None:
             return True
-        while not self._waiting.empty():
-            self._waiting.get_nowait()
+        self._room.release()  # it may wait for room
         self._thread.join(_PATIENCE_S)
         if self._thread.is_alive() or self._failed:
             self._buffer.cancel()  # ends a refill that waits; to close the buffer then asks the device nothing
@@ -156,18 +173,25 @@ class IioReader:
 
     def _copy(self) -> I16 | None:
         """The samples of the buffer in memory of their own."""
-        start = self._iio._buffer_start(self._buffer._buffer)
-        n_bytes = self._iio._buffer_end(self._buffer._buffer) - start
         columns = len(self._channels)
-        if self._buffer.step != 2 * columns:
+        start, end, step = self._extent()
+        if step != 2 * columns:
             return self._chosen()
-        n = min(n_bytes // (2 * columns), self._n)
+        n = min((end - start) // (2 * columns), self._n)
         if n == 0:
             return None
-        raw = np.frombuffer((ctypes.c_int16 * (n * columns)).from_address(start), np.int16)
         out = self._pool.take()[: n * columns]
-        np.copyto(out, raw)
+        np.copyto(out, self._view(start)[: n * columns])
         return out.reshape(n, columns // 2, 2)
+
+    def _view(self, start: int) -> I16:
+        """All of the buffer, which libiio keeps at one address, or at a few in turns."""
+        view = self._views.get(start)
+        if view is None:
+            n_items = self._n * len(self._channels)
+            memory = (ctypes.c_int16 * n_items).from_address(start)
+            view = self._views[start] = np.ctypeslib.as_array(memory)
+        return view
 
     def _chosen(self) -> I16 | None:
         """The same where another client has more channels enabled: the device then gives all of them to all."""
@@ -178,9 +202,5 @@ class IioReader:
         return np.ascontiguousarray(np.stack([row[:n] for row in rows], axis=1)).reshape(n, -1, 2)
 
     def _put(self, item: IioBlock | Exception) -> None:
-        while not self._ending.is_set():
-            try:
-                self._waiting.put(item, timeout=0.1)
-                return
-            except queue.Full:
-                continue
+        self._room.acquire()
+        self._waiting.put(item)

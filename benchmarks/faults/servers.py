@@ -201,7 +201,7 @@ def _requests(key: str) -> Callable[[Addresses], Send]:
         def send(messages: list[bytes]) -> None:
             out: zmq.Socket[bytes]
             with zmq.Context.instance().socket(zmq.DEALER) as out:
-                out.linger = int(1e3 * _ANSWER_S)
+                out.setsockopt(zmq.LINGER, int(1e3 * _ANSWER_S))
                 out.connect(f"tcp://{host}:{port}")
                 for message in messages:
                     out.send_multipart([b"", message])

@@ -12,8 +12,8 @@ from tests.blocks.calibration.radio import Radio
 
 
 class NoisyRadioParams(Params, frozen=True):
-    n_frames: int = 400
-    retune_at: int = 150
+    n_frames: int = 160
+    retune_at: int = 70
     period_s: float = 0.005
 
 
