@@ -1,5 +1,6 @@
 """A protocol server in a thread of the test, and what a live driver gives."""
 
+import gc
 import threading
 import time
 from collections.abc import Callable, Iterator
@@ -27,6 +28,10 @@ def served(server_class: type[ProtocolServer], **params: Any) -> Iterator[Served
     server = server_class(params)
     thread = threading.Thread(target=server.run)
     with ExitStack() as stack:
+        # a collection of all that the tests before left takes longer than the 0.1 s that UHD waits for an answer
+        gc.collect(1)
+        gc.disable()
+        stack.callback(gc.enable)
         stack.callback(server.close)
         stack.callback(thread.join)
         stack.callback(server.end)
