@@ -39,6 +39,9 @@ class NearFieldPlacesParams(Params, frozen=True):
     n_snapshots: Annotated[Count, Meta(description="the same in all of a batch")] = 100
     n_sources: Annotated[tuple[Count, Count], Meta(description="fewest and most, drawn uniformly")] = (2, 2)
     coherent: Annotated[bool, Meta(description="all sources send the same waveform")] = False
+    coherent_share: Annotated[
+        float, Meta(ge=0, le=1, description="of the examples, where coherent is set; the others are not coherent")
+    ] = 1.0
     random_phase: Annotated[bool, Meta(description="coherent sources arrive with phases of their own")] = False
     snr_db: Annotated[Bounds, Meta(description="power of each source over noise at one sensor, drawn uniformly")] = (
         10.0,
@@ -112,9 +115,12 @@ class NearFieldPlaces:
         channel = self._channel(draw, azimuth, ranges)
         waveform = _gaussian(draw, (n, most, p.n_snapshots))
         if p.coherent:
-            waveform = np.repeat(waveform[:, :1], most, axis=1)
+            same = np.repeat(waveform[:, :1], most, axis=1)
             if p.random_phase:
-                waveform *= np.exp(2j * np.pi * draw.uniform(size=(n, most, 1)))
+                same *= np.exp(2j * np.pi * draw.uniform(size=(n, most, 1)))
+            # what is drawn for whole shares must not move: shipped cards name such data
+            coherent = draw.uniform(size=n) < p.coherent_share if p.coherent_share < 1 else np.ones(n, bool)
+            waveform = np.where(coherent[:, None, None], same, waveform)
         weight = np.where(present, 10 ** (snr_db[:, None] / 20), 0.0)
         noise = _gaussian(draw, (n, self.array.n_elements, p.n_snapshots))
         samples = (channel * weight[:, None, :]) @ waveform + noise

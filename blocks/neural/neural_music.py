@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-from pathlib import Path
 from typing import Annotated, Any
 
 import numpy as np
@@ -10,7 +9,7 @@ import numpy.typing as npt
 import torch
 from msgspec import Meta
 
-from blocks.neural.weights import Card, check_fits, load_model
+from blocks.neural.weights import Card, check_fits, load_model, weights_path
 from blocks.subspace.maximum_likelihood import Moments
 from blocks.subspace.model_order import eigenvalue_summary, model_order
 from blocks.subspace.music import NearFieldMusic
@@ -18,9 +17,6 @@ from blocks.subspace.music_block import NearFieldMusicParams
 from blocks.subspace.near_field_music import NearFieldEstimate
 from hil.block import Out, Result
 from hil.errors import EstimationError
-
-#: Weights that come with the project, by name.
-SHIPPED = Path(__file__).parent / "shipped"
 
 #: How far outside the trained range the signal-to-noise ratio may be estimated before estimates are flagged.
 SNR_SLACK_DB = 3.0
@@ -105,9 +101,3 @@ def outside_training(card: Card, n_sources: int, n_snapshots: int, snr_db: npt.N
     if beyond:
         reasons.append(f"a source {beyond[0]:.0f} dB over noise, trained for {least:g} to {most:g}")
     return reasons
-
-
-def weights_path(name: str) -> Path:
-    """A file, or the shipped weights of that name."""
-    shipped = SHIPPED / f"{name}.safetensors"
-    return shipped if shipped.exists() else Path(name)

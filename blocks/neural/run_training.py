@@ -13,7 +13,7 @@ from msgspec import Meta
 
 from blocks.neural.systems import make_model
 from blocks.neural.training import Data, TrainParams, train
-from blocks.neural.weights import Card, save_weights
+from blocks.neural.weights import Card, save_weights, start_from, weights_path
 from hil.array import ArrayGeometry
 from hil.params import Params, Seed, params_to_plain
 
@@ -23,6 +23,9 @@ class TrainingConfig(Params, frozen=True):
 
     system: Annotated[str, Meta(description="which network: nf_subspacenet")]
     model: Annotated[dict[str, Any], Meta(description="its configuration")] = {}
+    start: Annotated[
+        str | None, Meta(description="weights to begin with: a file, or the name of shipped ones; absent: drawn")
+    ] = None
     data: Annotated[dict[str, Any], Meta(description="parameters of the training data")] = {}
     data_factory: Annotated[str, Meta(description="module:Class that makes them")] = (
         "sim_device.near_field_places:NearFieldPlaces"
@@ -62,6 +65,8 @@ def run_training(
     """
     training, validation = (make_data(config.data, config.data_seed, split) for split in ("train", "validation"))
     model = make_model(config.system, config.model, training.array, training.wavelength_m, config.train.seed)
+    if config.start is not None and not resume:
+        start_from(model, weights_path(config.start))
     trained = train(model, training, validation, config.train, directory, resume=resume, device=device, on_step=on_step)
     p = training.params
     card = Card(
@@ -82,6 +87,7 @@ def run_training(
         trained={
             "machine": f"{platform.processor() or platform.machine()}, {torch.get_num_threads()} thread(s), {device}",
             "steps": config.train.steps,
+            "start": config.start,
             "seconds": round(trained.seconds, 1),
         },
         measured={"validation": {**trained.errors, "n": config.train.validation_examples}},

@@ -29,7 +29,7 @@ class AntiRectifier(nn.Module):
     """``[relu(x), relu(-x)]``: twice the channels, nothing lost. Luijten et al. 2020, [NF] Section III-A2."""
 
     def forward(self, x: Tensor) -> Tensor:
-        return torch.cat([torch.relu(x), torch.relu(-x)], dim=1)
+        return torch.relu(torch.cat([x, -x], dim=1))
 
 
 class SurrogateNetwork(nn.Module):
@@ -59,6 +59,8 @@ class SurrogateNetwork(nn.Module):
             nn.Dropout(config.dropout),
             nn.ConvTranspose2d(2 * a, 1, 2),
         )
+        for part in (self.encode, self.decode):
+            part.to(memory_format=torch.channels_last)  # type: ignore[call-overload]  # a quarter faster on a processor
         # alpha = sigmoid of this lies in (0, 1), as the paper constrains it
         self.skip_logit = nn.Parameter(torch.tensor(-2.0)) if config.skip else None
 
@@ -66,7 +68,7 @@ class SurrogateNetwork(nn.Module):
         """Surrogate covariance ``[batch, sensor, sensor]`` complex128 of samples ``[batch, sensor, snapshot]``."""
         correlation = autocorrelation(x.to(torch.complex64), self.config.n_lags)
         features = real_features(correlation)
-        out = self.decode(self.encode(features.float()))[:, 0]
+        out = self.decode(self.encode(features.float().contiguous(memory_format=torch.channels_last)))[:, 0]
         n = self.config.n_sensors
         k = torch.complex(out[:, :n].double(), out[:, n:].double())
         surrogate = spectral_surrogate(k, self.config.epsilon)

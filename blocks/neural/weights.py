@@ -20,6 +20,9 @@ from hil.wavefront import wavelength_m
 
 FORMAT = 1
 
+#: Weights that come with the project, by name.
+SHIPPED = Path(__file__).parent / "shipped"
+
 
 class Card(Params, frozen=True):
     """What weights were trained for, on what, and how good they were found.
@@ -60,6 +63,12 @@ class Card(Params, frozen=True):
     trained: dict[str, Any]
     measured: dict[str, Any] = {}
     format: int = FORMAT
+
+
+def weights_path(name: str) -> Path:
+    """A file, or the shipped weights of that name."""
+    shipped = SHIPPED / f"{name}.safetensors"
+    return shipped if shipped.exists() else Path(name)
 
 
 def save_weights(path: Path, model: nn.Module, card: Card) -> None:
@@ -105,6 +114,20 @@ def load_model(path: Path) -> tuple[nn.Module, Card]:
     except (SafetensorError, RuntimeError, KeyError, TypeError, ValueError, HilError) as error:
         raise RecordingError(f"{path}: the weights do not fit the network on the card: {error}") from error
     return model.eval(), card
+
+
+def start_from(model: nn.Module, path: Path) -> None:
+    """Give ``model`` the weights of a file, to be trained on.
+
+    Raises:
+        RecordingError: The file is not readable, or of a network of other sizes.
+    """
+    card = load_card(path)
+    try:
+        with safe_open(path, "pt") as file:
+            model.load_state_dict({name: file.get_tensor(name) for name in file.keys()})  # noqa: SIM118 - no mapping
+    except (SafetensorError, RuntimeError, KeyError) as error:
+        raise RecordingError(f"{path}: weights of a {card.system} do not fit the one to be trained: {error}") from error
 
 
 def check_fits(card: Card, array: ArrayGeometry, frequency_hz: float, who: str) -> None:

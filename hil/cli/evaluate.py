@@ -50,7 +50,7 @@ def evaluate(
 
     if picture is not None:
         check_can_draw(picture)
-    path = load_object("blocks.neural.neural_music:weights_path")(weights)
+    path = load_object("blocks.neural.weights:weights_path")(weights)
     model, card = load_object("blocks.neural.weights:load_model")(path)
     plain: dict[str, Any] = dict(card.data)
     for where, value in assignments(data or ()):

@@ -99,3 +99,10 @@ def test_impossible_limits_are_refused():
         NearFieldPlaces({"n_sources": (3, 2)}, 0, "train")
     with pytest.raises(ParamError, match="do not fit"):
         NearFieldPlaces({"n_sources": (2, 8), "separation_rad": 0.5}, 0, "train")
+
+
+def test_a_share_of_the_examples_is_coherent():
+    params = {"snr_db": (60, 60), "coherent": True, "coherent_share": 0.25, "separation_rad": 0.5}
+    x = NearFieldPlaces(params, 8, "train").batch(0, 400)["samples"]
+    second_of_first = [s[1] / s[0] for s in np.linalg.svd(x, compute_uv=False)]
+    assert np.mean(np.array(second_of_first) < 0.01) == pytest.approx(0.25, abs=0.07)

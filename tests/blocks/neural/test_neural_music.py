@@ -2,8 +2,8 @@ import numpy as np
 import pytest
 
 from blocks.neural.evaluate import evaluate
-from blocks.neural.neural_music import SHIPPED, NeuralNearFieldMusic, outside_training, weights_path
-from blocks.neural.weights import load_card, load_model
+from blocks.neural.neural_music import NeuralNearFieldMusic, outside_training
+from blocks.neural.weights import SHIPPED, load_card, load_model, weights_path
 from hil.array import ArrayGeometry
 from hil.descriptor import descriptor_frame
 from hil.errors import ParamError, RecordingError

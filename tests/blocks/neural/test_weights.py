@@ -56,6 +56,19 @@ def test_first_weights_depend_on_the_seed_alone():
     assert not torch.equal(one.state_dict()[first], other.state_dict()[first])
 
 
+def test_training_begins_with_the_weights_that_are_named(weights, tmp_path):
+    config = convert_params(
+        TrainingConfig, {**CONFIG, "start": str(weights), "train": {**CONFIG["train"], "learning_rate": 1e-12}}, "test"
+    )
+    again = run_training(config, NearFieldPlaces, tmp_path / "again")
+    for name, value in load_file(weights).items():
+        torch.testing.assert_close(load_file(again)[name], value)
+    assert load_card(again).trained["start"] == str(weights)
+    other = convert_params(TrainingConfig, {**CONFIG, "model": {}, "data": {}, "start": str(weights)}, "test")
+    with pytest.raises(RecordingError, match="weights of a nf_subspacenet do not fit the one to be trained"):
+        run_training(other, NearFieldPlaces, tmp_path / "other")
+
+
 def test_what_is_no_weights_file_is_refused(tmp_path, weights):
     with pytest.raises(RecordingError, match="no weights at"):
         load_model(tmp_path / "absent.safetensors")
