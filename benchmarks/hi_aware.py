@@ -49,6 +49,16 @@ WAVELENGTH_M = wavelength_m(30e9)
 TARGETS = (np.array([np.pi / 12, -np.pi / 12, -np.pi / 6]), np.array([10.0, 18.0, 8.0]))
 METHODS = ("ours", "blind", "HI", "coarse", "BCD")
 SHOWN = (*METHODS, "informed", "CRB", "blind CRB", "LB")
+#: How each looks in a picture: bounds are lines, estimates have markers, so that an estimate on its bound is seen.
+LOOKS: dict[str, dict[str, Any]] = {
+    "BCD": {"color": "C4", "marker": "."},
+    "HI": {"color": "C2", "marker": "."},
+    "coarse": {"color": "C3", "marker": "."},
+    "LB": {"color": "0.6"},
+    "CRB": {"color": "k", "linewidth": 1},
+    "ours": {"color": "C0", "marker": "o", "markersize": 8, "linewidth": 0.8},
+    "blind": {"color": "C1", "marker": "x", "markersize": 5, "linewidth": 0.8},
+}
 #: Trials whose LB is computed: it needs second derivatives and hardly differs between trials.
 N_LB_TRIALS = 20
 #: Trials in which the block coordinate descent runs: it takes more time than all others together and is off by metres.
@@ -331,26 +341,24 @@ def plot(number: int, points: list[Point], results: dict[Point, Result], folder:
         key = (p.p_fault if x_of != "p_fault" else -1.0, p.snr_db if x_of != "snr_db" else -1.0)
         groups.setdefault(key, []).append(p)
     figure, axes = plt.subplots(1, len(tables), figsize=(6.4 * len(tables), 4.6), squeeze=False)
-    lines, colours = ("-", "--", ":"), {n: f"C{i}" for i, n in enumerate(m for m in SHOWN if m != "informed")}
+    lines = ("-", "--", ":")
     for ax, (name, label) in zip(axes[0], tables, strict=True):
         for style, ((share, snr_db), group) in zip(lines, groups.items(), strict=False):
             tag = "" if len(groups) == 1 else f", {100 * share:g} %" if share >= 0 else f", {snr_db:g} dB"
-            for method in colours:
+            for method, look in LOOKS.items():
                 with_it = [p for p in group if method in getattr(results[p], name)]
                 if not with_it or (name == "nmse" and method == "coarse"):
                     continue
                 values = [getattr(results[p], name)[method] for p in with_it]
                 y = [10 * np.log10(np.nanmean(v) + 1e-30) if name == "nmse" else rms(v) for v in values]
                 x = [p.targets[1][0] if x_of == "range" else getattr(p, x_of) for p in with_it]
-                ax.plot(
-                    x, y, style, color=colours[method], marker="." if method in METHODS else None, label=method + tag
-                )
+                ax.plot(x, y, style, label=method + tag, fillstyle="none", **look)
         if name != "nmse":
             ax.set_yscale("log")
         ax.set_xlabel(x_label)
         ax.set_ylabel(label)
         ax.grid(True, which="both", alpha=0.3)
-    axes[0][-1].legend(fontsize=7, ncol=len(groups))
+    axes[0][-1].legend(fontsize=7, loc="upper left", bbox_to_anchor=(1.01, 1.0), title="bounds have no markers")
     figure.tight_layout()
     folder.mkdir(parents=True, exist_ok=True)
     figure.savefig(folder / f"hi_aware_fig{number}.png", dpi=110)
