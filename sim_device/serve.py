@@ -18,7 +18,7 @@ from collections.abc import Callable, Mapping, Sequence
 from copy import deepcopy
 from pathlib import Path
 from types import FrameType, MappingProxyType
-from typing import Any
+from typing import Any, Protocol
 
 from threadpoolctl import threadpool_limits
 
@@ -48,7 +48,24 @@ def serve(
     Raises:
         HilError: Wrong parameters, or an endpoint that cannot be bound.
     """
-    server = DeviceServer(params, endpoint, control_endpoint)
+    run_until_signal(DeviceServer(params, endpoint, control_endpoint), on_ready)
+
+
+class Server(Protocol):
+    """What has sockets bound and can be run."""
+
+    @property
+    def addresses(self) -> dict[str, Any]: ...
+
+    def run(self) -> None: ...
+
+    def end(self) -> None: ...
+
+    def close(self) -> None: ...
+
+
+def run_until_signal(server: Server, on_ready: Callable[[dict[str, Any]], None] | None) -> None:
+    """Run ``server`` until SIGTERM or SIGINT, or until it ends by itself, and close it."""
 
     def on_signal(number: int, frame: FrameType | None) -> None:
         server.end()
@@ -137,31 +154,53 @@ def die_with_parent(parent_pid: int) -> None:
         os.kill(os.getpid(), signal.SIGKILL)
 
 
-def main(arguments: Sequence[str] | None = None) -> int:
-    """Serve; return the exit status."""
-    parser = argparse.ArgumentParser(prog="python -m sim_device.serve", description="The simulated array as a process.")
-    parser.add_argument("settings", nargs="*", metavar="key=value", help="parameters, e.g. array.n=256 real_time=false")
+def command_line(prog: str, description: str, example: str) -> argparse.ArgumentParser:
+    """The command line that all simulated devices have in common."""
+    parser = argparse.ArgumentParser(prog=prog, description=description)
+    parser.add_argument("settings", nargs="*", metavar="key=value", help=f"parameters, e.g. {example}")
     parser.add_argument(
         "--config", metavar="FILE", help="parameters as JSON, - for standard input; key=value settings go on top"
     )
-    parser.add_argument("--endpoint", default=LOOPBACK, help="where frames are served (%(default)s)")
     parser.add_argument("--control", default=LOOPBACK, help="where control requests are answered (%(default)s)")
     parser.add_argument("--parent", type=int, metavar="PID", help="die when this parent process does")
-    options = parser.parse_args(arguments)
+    return parser
+
+
+def run_process(parent: int | None, served: Callable[[Callable[[dict[str, Any]], None]], None]) -> int:
+    """Serve as a process that prints one line of JSON with its addresses; return the exit status.
+
+    Args:
+        parent: Die when this process does.
+        served: Serves; is given what to call once the addresses are known.
+    """
     logging.basicConfig(stream=sys.stderr, format="%(levelname)s %(name)s: %(message)s")
-    if options.parent is not None:
-        die_with_parent(options.parent)
+    if parent is not None:
+        die_with_parent(parent)
 
     def ready(addresses: dict[str, Any]) -> None:
         sys.stdout.write(json.dumps(addresses) + "\n")
         sys.stdout.flush()
 
     try:
-        serve(read_settings(options.config, options.settings), options.endpoint, options.control, ready)
+        served(ready)
     except HilError as error:
         sys.stderr.write(f"{type(error).__name__}: {error}\n")
         return 1
     return 0
+
+
+def main(arguments: Sequence[str] | None = None) -> int:
+    """Serve; return the exit status."""
+    parser = command_line(
+        "python -m sim_device.serve", "The simulated array as a process.", "array.n=256 real_time=false"
+    )
+    parser.add_argument("--endpoint", default=LOOPBACK, help="where frames are served (%(default)s)")
+    options = parser.parse_args(arguments)
+
+    def served(ready: Callable[[dict[str, Any]], None]) -> None:
+        serve(read_settings(options.config, options.settings), options.endpoint, options.control, ready)
+
+    return run_process(options.parent, served)
 
 
 if __name__ == "__main__":
