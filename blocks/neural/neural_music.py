@@ -9,7 +9,9 @@ import numpy.typing as npt
 import torch
 from msgspec import Meta
 
+from blocks.neural.likeliest import explains, likeliest
 from blocks.neural.weights import Card, check_fits, load_model, weights_path
+from blocks.subspace.dictionary import Search
 from blocks.subspace.maximum_likelihood import Moments
 from blocks.subspace.model_order import eigenvalue_summary, model_order
 from blocks.subspace.music import NearFieldMusic
@@ -26,15 +28,24 @@ class NeuralNearFieldMusicParams(NearFieldMusicParams, frozen=True):
     weights: Annotated[str, Meta(description="a file made by `hil train`, or the name of weights that are shipped")] = (
         "nf_subspacenet_n15"
     )
+    second_opinion: Annotated[
+        bool,
+        Meta(
+            description="Where what the network's sources leave is more than noise: take the likeliest of them, plain "
+            "MUSIC's and those of a greedy likelihood search; needs polish"
+        ),
+    ] = True
 
 
 class NeuralNearFieldMusic(NearFieldMusic):
     """NF-SubspaceNet on the stream, [NF] Algorithm 1, and its estimates refined by likelihood on the samples.
 
     The network replaces the sample covariance; what follows is the search of :class:`NearFieldMusic`. ``polish`` fits
-    all sources to the samples themselves, so that the network has to find the right basin and no more. Estimates from
-    data that the network was not trained for are given, and flagged: the frame's ``meta`` has ``outside_training``, a
-    list of reasons.
+    all sources to the samples themselves, so that the network has to find the right basin and no more. Where they leave
+    more than noise of the samples, other basins are tried too (``second_opinion``,
+    :func:`blocks.neural.likeliest.likeliest`): the block then does no worse than plain MUSIC. Estimates from data that
+    the network was not trained for are given, and flagged: the frame's ``meta`` has ``outside_training``, a list of
+    reasons.
     """
 
     params: NeuralNearFieldMusicParams
@@ -74,6 +85,12 @@ class NeuralNearFieldMusic(NearFieldMusic):
         if self._fitted_to is None or self._fitted_to[0] is not self.array or self._fitted_to[1] != frequency_hz:
             check_fits(self._card, self.array, frequency_hz, self.name)
             self._fitted_to = (self.array, frequency_hz)
+
+    def _settle(self, estimate: NearFieldEstimate, moments: Moments, dictionary: Search) -> NearFieldEstimate:
+        wanted = self.params.polish and self.params.second_opinion and estimate.n_requested > 0
+        if not wanted or explains(estimate, moments, dictionary):
+            return estimate
+        return likeliest(moments, dictionary, estimate.n_requested, [estimate])
 
     def _arrays(self, estimate: NearFieldEstimate) -> Out:
         out = super()._arrays(estimate)

@@ -171,11 +171,16 @@ class MusicBlock(Block):
     def _estimate(self, signal: Complex, moments: Moments) -> Result:
         dictionary = self._dictionary(moments.n_sensors)
         estimate = near_field_from_subspace(signal, moments, dictionary, polish=self.params.polish, start=self._start)
+        estimate = self._settle(estimate, moments, dictionary)
         if self._tracker is not None:
             self._start = (estimate.azimuth_rad, estimate.inverse_range_per_m) if estimate.complete else None
         show = self.params.spectrum_every and self._n_frames % self.params.spectrum_every == 0
         self._n_frames += 1
         return self._arrays(estimate), self._spectrum(signal) if show else None
+
+    def _settle(self, estimate: NearFieldEstimate, moments: Moments, dictionary: Search) -> NearFieldEstimate:
+        """What is given for an estimate; a block that knows a better one gives that."""
+        return estimate
 
     def _arrays(self, estimate: NearFieldEstimate) -> Out:
         n_resolved = int(estimate.resolved.sum())

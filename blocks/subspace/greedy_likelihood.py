@@ -1,0 +1,103 @@
+"""Maximum likelihood without a start: sources are added one by one, each where it explains most. Coherent ones too."""
+
+import numpy as np
+import numpy.typing as npt
+
+from blocks.subspace.dictionary import Search
+from blocks.subspace.maximum_likelihood import Moments, SourceFit, refine_maximum_likelihood
+from blocks.subspace.spectrum import local_maxima
+from blocks.subspace.steering_rows import steering_rows
+from hil.errors import EstimationError, ParamError
+
+F64 = npt.NDArray[np.float64]
+C128 = npt.NDArray[np.complex128]
+
+#: Places that each source is tried at.
+N_STARTS = 2
+
+
+def greedy_likelihood(moments: Moments, dictionary: Search, n_sources: int) -> SourceFit:
+    r"""Fit ``n_sources`` to the whole covariance, no subspace in between.
+
+    The initialization of alternating projection, Ziskind and Wax 1988 Eqs. (20)-(23), on the dictionary's grid: the
+    next source is where
+
+    .. math:: \frac{a^H P_A^\perp \hat R P_A^\perp a}{\|P_A^\perp a\|^2}
+
+    is largest; unlike theirs, all sources found so far are then refined together
+    (:func:`blocks.subspace.maximum_likelihood.refine_maximum_likelihood`). Coherent sources are no special case. Two
+    that are closer than a beam may end in a local minimum.
+
+    Args:
+        moments: Covariance or samples.
+        dictionary: Model and grid.
+        n_sources: 1 .. N - 1; fewer come out where two of them would coincide.
+
+    Raises:
+        EstimationError: The moments have no power.
+    """
+    if not 1 <= n_sources < moments.n_sensors:
+        raise ParamError(f"greedy_likelihood: expected 1 <= n_sources < {moments.n_sensors} sensors, got {n_sources}")
+    root = _root(moments)
+    fit: SourceFit | None = None
+    for _ in range(n_sources):
+        tried = [
+            one
+            for az, k in _starts(root, dictionary, fit)
+            if (one := _with(moments, dictionary, fit, az, k)) is not None
+        ]
+        if not tried:
+            break
+        fit = min(tried, key=lambda one: one.cost)
+    if fit is None:
+        raise EstimationError("greedy_likelihood: no source fits the data")
+    return fit
+
+
+def _root(moments: Moments) -> C128:
+    """``B [sensor, dimension]`` with ``B B^H = R``."""
+    x = moments.matrix
+    covariance = x @ x.conj().T / moments.n_snapshots if moments.is_samples else x
+    values, vectors = np.linalg.eigh(covariance)
+    root: C128 = vectors * np.sqrt(np.maximum(values, 0.0))
+    return root
+
+
+def _starts(root: C128, dictionary: Search, fit: SourceFit | None) -> list[tuple[float, float]]:
+    if fit is None:
+        power = dictionary.projection(root)
+    else:
+        q, _ = np.linalg.qr(_steering(dictionary, fit))
+        left = dictionary.projection(root - q @ (q.conj().T @ root))
+        # next to a known source both vanish: no other is looked for where less than 1 % of a is left
+        share = 1 - dictionary.projection(q)
+        power = np.where(share < 0.01, 0, left / np.maximum(share, 0.01)).astype(np.float32)
+    best = local_maxima(power, wraps=dictionary.grid.wraps)[:N_STARTS]
+    azimuth, k = dictionary.point(best)
+    return list(zip(azimuth.tolist(), k.tolist(), strict=True))
+
+
+def _steering(dictionary: Search, fit: SourceFit) -> C128:
+    rows = steering_rows(
+        dictionary.position_m,
+        fit.azimuth_rad,
+        dictionary.grid.elevation_rad,
+        fit.inverse_range_per_m,
+        dictionary.wavelength_m,
+        amplitude=dictionary.amplitude,
+        wanted=(),
+    )
+    steering: C128 = rows[:, 0].T
+    return steering
+
+
+def _with(
+    moments: Moments, dictionary: Search, fit: SourceFit | None, azimuth_rad: float, inverse_range_per_m: float
+) -> SourceFit | None:
+    az, k = np.array([azimuth_rad]), np.array([inverse_range_per_m])
+    if fit is not None:
+        az, k = np.append(fit.azimuth_rad, az), np.append(fit.inverse_range_per_m, k)
+    try:
+        return refine_maximum_likelihood(moments, dictionary, az, k, tolerance=0.3)
+    except EstimationError:
+        return None  # two sources have run into one: from this start there is no further source
