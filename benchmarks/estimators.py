@@ -30,7 +30,8 @@ from blocks.subspace.music import NearFieldMusic
 from blocks.subspace.near_field_batch import near_field_music_batch
 from blocks.subspace.near_field_line import FresnelGrid, fresnel_grid, near_field_line
 from blocks.subspace.near_field_music import near_field_music_samples
-from blocks.subspace.planar_music import planar_grid, planar_music
+from blocks.subspace.planar_grid import planar_grid
+from blocks.subspace.planar_music import planar_music
 from blocks.subspace.refine_music import Nulls
 from blocks.subspace.root_music import root_music
 from blocks.subspace.search_nulls import search_nulls

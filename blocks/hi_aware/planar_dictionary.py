@@ -8,7 +8,8 @@ import numpy as np
 import numpy.typing as npt
 
 from blocks.subspace.null_descent import Model, descend_nulls
-from blocks.subspace.planar_music import PlanarGrid, planar_grid, planar_music
+from blocks.subspace.planar_grid import PlanarGrid, planar_grid
+from blocks.subspace.planar_music import planar_music
 from hil.array import ArrayGeometry
 from hil.errors import ParamError
 from hil.wavefront import direction_vector

@@ -1,20 +1,11 @@
 """Spatial smoothing of a covariance matrix over shifted subarrays, on lines and rectangles."""
 
-from typing import Annotated, Any
+from typing import Any
 
-import numpy as np
 from array_api_compat import array_namespace
-from msgspec import Meta
 
 from blocks.subspace.forward_backward import forward_backward
-from blocks.subspace.toeplitz import uniform_spacing
-from hil.array import ArrayGeometry
-from hil.block import Block, Result
-from hil.descriptor import descriptor_frame
-from hil.errors import EstimationError, ParamError
-from hil.frame import Frame
-from hil.params import Params
-from hil.streams import COVARIANCE, port_of
+from hil.errors import ParamError
 
 Array = Any  # NumPy or torch
 
@@ -76,52 +67,3 @@ def smooth_rectangle(
     size = sub_rows * sub_columns
     mean = xp.reshape(total / count, (*batch, size, size))
     return forward_backward(mean) if backward else mean
-
-
-class SpatialSmoothingParams(Params, frozen=True):
-    n_sub: Annotated[int, Meta(ge=2, description="Sensors of a subarray; more than sources")]
-    backward: Annotated[bool, Meta(description="Average with the mirrored conjugate too")] = True
-
-
-class SpatialSmoothing(Block):
-    """Smoothed covariance of a uniform line, and the descriptor of the subarray that it belongs to.
-
-    For far-field estimators behind it, which see the middle ``n_sub`` elements' worth of array.
-    """
-
-    params: SpatialSmoothingParams
-    inputs = {"covariance": port_of(COVARIANCE)}
-    outputs = {"covariance": port_of(COVARIANCE)}
-
-    def on_descriptor(self, frame: Frame, port: str) -> None:
-        super().on_descriptor(frame, port)
-        if self.array is not None:
-            spacing = uniform_spacing(self.array.channel_position_m)
-            if self.params.n_sub > self.array.n_elements:
-                raise ParamError(
-                    f"{self.name}: n_sub {self.params.n_sub} is more than the {self.array.n_elements} elements of "
-                    f"array {self.array.array_id!r}"
-                )
-            self._sub = ArrayGeometry.ula(
-                self.params.n_sub,
-                spacing,
-                array_id=f"{self.array.array_id}/{self.params.n_sub}",
-                orientation_xyzw=self.array.orientation_xyzw,
-                origin_m=self.array.origin_m,
-            )
-
-    def feed(self, port: str, frame: Frame) -> list[tuple[str, Frame]]:
-        out = super().feed(port, frame)
-        if frame.header.kind != "descriptor" or self.array is None:
-            return out
-        extra = {key: value for key, value in frame.header.meta.items() if key != "array"}
-        return [(name, descriptor_frame(told.header, self._sub, extra)) for name, told in out]
-
-    def process(self, arrays: dict[str, Any]) -> Result:
-        if self.array is None:
-            raise EstimationError(f"{self.name}: no array descriptor has come; send one before the data")
-        smoothed = smooth_line(arrays["covariance"], self.params.n_sub, backward=self.params.backward)
-        return {"covariance": np.ascontiguousarray(smoothed), "n_snapshots": arrays["n_snapshots"]}
-
-    def out_header(self, port: str, arrays: Any, changes: Any) -> Any:
-        return super().out_header(port, arrays, {"array_id": self._sub.array_id, **changes})

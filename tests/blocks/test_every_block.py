@@ -94,8 +94,8 @@ def through(block: Block, feed: Feed, output: str, port: str) -> Feed:
     return [(port, f) for p, frame in feed for out, f in block.feed(p, frame) if out == output]
 
 
-def covariances() -> Feed:
-    return through(SampleCovariance("cov"), samples(), "covariance", "covariance")
+def covariances(array: ArrayGeometry = LINE) -> Feed:
+    return through(SampleCovariance("cov"), samples(array=array), "covariance", "covariance")
 
 
 def estimates(port: str = "estimates") -> Feed:
@@ -224,7 +224,13 @@ CASES: dict[str, tuple[Callable[[], Feed], Callable[[Path], dict[str, Any]]]] = 
         lambda _: {"n_sources": 2, "keep_unresolved": True, "spectrum_every": 2},
     ),
     "PlanarMusic": (lambda: samples(array=PLANE), lambda _: {"n_sources": 2}),
+    "PlanarMusicFromCovariance": (
+        lambda: covariances(PLANE),
+        lambda _: {"n_sources": 0, "max_sources": 3, "far_field_only": True},
+    ),
     "PolarToCartesian": (estimates, lambda _: {}),
+    "RectangleSmoothing": (lambda: covariances(PLANE), lambda _: {"n_rows": 2, "n_columns": 3}),
+    "RecursiveCovariance": (samples, lambda _: {"memory": 30.0}),
     "ReducedDimensionMusic": (covariances, lambda _: {"n_sources": 2}),
     "RefineEstimates": (estimates_and_samples, lambda _: {}),
     "RefineEstimatesFromCovariance": (lambda: estimates() + covariances(), lambda _: {}),

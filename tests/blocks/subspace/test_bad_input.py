@@ -15,6 +15,7 @@ from blocks.subspace import (
     near_field_line,
     near_field_music,
     null_descent,
+    planar_grid,
     planar_music,
     range_music,
     root_music,
@@ -26,7 +27,7 @@ from blocks.subspace.far_field_music import far_field_dictionary, far_field_musi
 from blocks.subspace.line_blocks import Esprit, RootMusic
 from blocks.subspace.music import FarFieldMusic, NearFieldMusic
 from blocks.subspace.null_descent import Box, Model
-from blocks.subspace.planar_music import PlanarMusic
+from blocks.subspace.planar_block import PlanarMusic
 from hil.array import ArrayGeometry, fresnel_distance
 from hil.errors import EstimationError, HilError
 from tests.blocks.subspace.frames import covariance_frame, iq_frame, told
@@ -38,7 +39,7 @@ MODEL = Model(LINE.position_m, LAMBDA, False)
 BOX = Box(np.array([-1.5, -1.5, 0]), np.array([1.5, 1.5, 2.0]), np.array([0.1, 0.1, 0.1]))
 START = np.array([[0.1, 0, 0], [0.3, 0, 0]])
 DICTIONARY, FAR = steering_dictionary(LINE, LAMBDA), far_field_dictionary(LINE, LAMBDA)
-FRESNEL, RECTANGLE = near_field_line.fresnel_grid(LINE, LAMBDA), planar_music.planar_grid(PLANE, LAMBDA)
+FRESNEL, RECTANGLE = near_field_line.fresnel_grid(LINE, LAMBDA), planar_grid.planar_grid(PLANE, LAMBDA)
 SINES = line_music.line_grid(N, LAMBDA / 2, LAMBDA, 181)
 RANGES = range_music.range_grid(LINE.aperture_m, LAMBDA, 1.0)
 POINTS = DICTIONARY.conjugate.astype(np.complex128)

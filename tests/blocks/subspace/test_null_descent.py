@@ -12,7 +12,9 @@ from blocks.subspace.maximum_likelihood import Moments, refine_maximum_likelihoo
 from blocks.subspace.near_field_batch import near_field_music_batch
 from blocks.subspace.near_field_music import near_field_music_samples
 from blocks.subspace.null_descent import Box, Model, descend_nulls
-from blocks.subspace.planar_music import PlanarMusic, planar_grid, planar_music
+from blocks.subspace.planar_block import PlanarMusic
+from blocks.subspace.planar_grid import planar_grid
+from blocks.subspace.planar_music import planar_music
 from blocks.subspace.signal_subspace import signal_subspace_from_samples
 from blocks.subspace.steering_rows import steering_rows
 from hil.array import ArrayGeometry

@@ -4,13 +4,18 @@ import numpy as np
 import pytest
 
 from blocks.subspace.esprit import esprit
+from blocks.subspace.planar_block import PlanarMusicFromCovariance
 from blocks.subspace.signal_subspace import signal_subspace
-from blocks.subspace.spatial_smoothing import SpatialSmoothing, smooth_line, smooth_rectangle
+from blocks.subspace.smoothing_block import RectangleSmoothing, SpatialSmoothing
+from blocks.subspace.spatial_smoothing import smooth_line, smooth_rectangle
 from blocks.subspace.toeplitz import ToeplitzAverage, diagonal_means, toeplitz_average, uniform_spacing
 from hil.array import ArrayGeometry
 from hil.descriptor import array_of, descriptor_frame
 from hil.errors import EstimationError, ParamError
 from hil.frame import Frame, Header
+from tests.blocks.subspace.frames import covariance_frame as cov_of
+from tests.blocks.subspace.frames import given, told
+from tests.blocks.subspace.scene import LAMBDA
 
 
 def random_covariance(n, seed=0, batch=()):
@@ -99,6 +104,37 @@ def test_smoothing_block_describes_the_subarray():
     ((_, out),) = block.feed("covariance", covariance_frame(r))
     assert out.header.array_id == "roof/6"
     np.testing.assert_allclose(out["covariance"], smooth_line(r, 6), rtol=1e-12)
+
+
+def test_rectangle_smoothing_block_describes_the_subarray_and_separates_coherent_waves():
+    """Two echoes of one waveform: one null before, two directions behind the smoothing, off the grid."""
+    array = ArrayGeometry.ura(8, 6, LAMBDA / 2, array_id="wall")
+    truth = np.array([[-0.3, 0.2], [0.35, -0.25]])  # azimuth, elevation
+    a = sum(
+        np.exp(2j * np.pi / LAMBDA * array.position_m @ [np.cos(e) * np.sin(z), np.cos(e) * np.cos(z), np.sin(e)])
+        for z, e in truth
+    )
+    rng = np.random.default_rng(3)
+    s = rng.normal(size=200) + 1j * rng.normal(size=200)
+    x = np.outer(a, s) + 0.1 * (rng.normal(size=(48, 200)) + 1j * rng.normal(size=(48, 200)))
+    smooth = told(RectangleSmoothing("smooth", n_rows=4, n_columns=6), array)
+    ((_, described),) = smooth.feed("covariance", descriptor_frame(Header("cov", 0), array, {"seed": 3}))
+    sub = array_of(described)
+    np.testing.assert_allclose(sub.position_m, ArrayGeometry.ura(6, 4, LAMBDA / 2).position_m, atol=1e-12)
+    assert sub.array_id == "wall/4x6"
+    assert described.header.meta["seed"] == 3
+    smoothed = given(smooth, covariance=cov_of(x))
+    r = x @ x.conj().T / 200
+    np.testing.assert_allclose(smoothed["covariance"], smooth_rectangle(r, (6, 8), (4, 6), backward=True), rtol=1e-9)
+    planar = told(PlanarMusicFromCovariance("planar", n_sources=2, far_field_only=True, polish=False), sub)
+    out = given(planar, covariance=smoothed)
+    order = np.argsort(out["azimuth_rad"])
+    np.testing.assert_allclose(out["azimuth_rad"][order], truth[:, 0], atol=5e-3)
+    np.testing.assert_allclose(out["elevation_rad"][order], truth[:, 1], atol=5e-3)
+    alone = told(PlanarMusicFromCovariance("planar", n_sources=2, far_field_only=True, polish=False), array)
+    assert given(alone, covariance=cov_of(x)).header.meta["n_unresolved"] >= 1
+    with pytest.raises(ParamError, match=r"subarrays of 7 x 2 elements of array 'wall', which has 6 x 8"):
+        told(RectangleSmoothing("smooth", n_rows=7, n_columns=2), array)
 
 
 def test_toeplitz_block():
