@@ -16,9 +16,9 @@ from hil.errors import EstimationError
 def coarse_places(y: C128, scene: Scene, parts: list[slice], n_sources: int) -> Places:
     """Bearings by MUSIC in each subarray (Eqs. 14 to 16), association, triangulation (Eq. 18).
 
-    A subarray that shows fewer targets than asked is left out, as is one much shorter than the longest: the unweighted
-    Eq. (18) would let its bearings, whose variance goes with the cube of its length, spoil all others. What is left
-    counts by that variance.
+    A subarray that shows fewer targets than asked, or has no more elements than there are targets, is left out, as is
+    one much shorter than the longest: the unweighted Eq. (18) would let its bearings, whose variance goes with the cube
+    of its length, spoil all others. What is left counts by that variance.
 
     Args:
         y: ``[sensor, snapshot]``, sensors in order along a line array.
@@ -34,7 +34,7 @@ def coarse_places(y: C128, scene: Scene, parts: list[slice], n_sources: int) -> 
     centres, bearings, weights = [], [], []
     for part in parts:
         n = part.stop - part.start
-        if 2 * n < longest:
+        if n <= n_sources or 2 * n < longest:
             continue
         rows = y[part]
         found = far_field_music(

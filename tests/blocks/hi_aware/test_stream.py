@@ -3,6 +3,7 @@
 import numpy as np
 import pytest
 
+from blocks.geometry.polar_to_cartesian import PolarToCartesian
 from blocks.hi_aware.calibration_state import CalibrationState, changed_elements, coefficient_of, update
 from blocks.hi_aware.hi_aware_block import HiAware
 from blocks.hi_aware.joint_fit import Kind
@@ -214,6 +215,37 @@ def test_a_target_nearer_than_searched_is_an_error_and_not_a_number(mode, near_m
     near = frame(0, np.ones(64), np.random.default_rng(12), range_m=np.array([near_m, 3.0]))
     with pytest.raises(EstimationError, match=r"unexplained|do not fit|sources show"):
         run(block, [near])
+
+
+@pytest.mark.parametrize("mode", ["pilots", "blind"])
+def test_a_target_beyond_the_near_field_has_a_direction_and_no_position(mode):
+    """10 km, where the Rayleigh distance is 20 m: its range is infinite or less than three deviations of it."""
+    rng = np.random.default_rng(14)
+    block, cartesian = HiAware("hi", mode=mode), PolarToCartesian("cartesian")
+    cartesian.feed("estimates", descriptor())
+    far = [frame(i, np.ones(64), rng, range_m=np.array([1e4, 3.0])) for i in range(3)]
+    for out in run(block, far):
+        deviation = np.sqrt(np.einsum("saa->sa", out["estimates"]["polar_covariance"]))
+        first = np.abs(out["estimates"]["azimuth_rad"] - AZ[0]).argmin()
+        assert abs(out["estimates"]["azimuth_rad"][first] - AZ[0]) < 5 * deviation[first, 0]
+        assert 1 / out["estimates"]["range_m"][first] < 5 * deviation[first, 2]
+        assert out["bounds"]["range_std_m"][first] > 100
+        told = dict(cartesian.feed("estimates", out["estimates"]))
+        np.testing.assert_allclose(told["positions"]["azimuth_rad"], AZ[1:], atol=1e-3)
+        np.testing.assert_allclose(told["directions"]["azimuth_rad"], AZ[:1], atol=1e-3)
+
+
+@pytest.mark.parametrize("apart_rad", [0.0, 1e-4])
+def test_two_targets_on_one_spot_are_told_by_their_pilots_and_refused_without(apart_rad):
+    """A hundredth of a beam apart."""
+    az, r = np.array([0.1, 0.1 + apart_rad]), np.array([2.0, 2.0])
+    both = frame(0, np.ones(64), np.random.default_rng(15), az=az, range_m=r)
+    found = run(HiAware("hi"), [both])[0]["estimates"]
+    deviation = np.sqrt(np.einsum("saa->sa", found["polar_covariance"]))
+    assert (np.abs(found["azimuth_rad"] - az) < 5 * deviation[:, 0]).all()
+    assert (np.abs(1 / found["range_m"] - 1 / r) < 5 * deviation[:, 2]).all()
+    with pytest.raises(EstimationError, match="1 of 2 sources show"):
+        run(HiAware("hi", mode="blind", n_sources=2), [both])
 
 
 def test_more_targets_than_asked_is_an_error_and_not_a_number():

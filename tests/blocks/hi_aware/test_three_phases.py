@@ -8,6 +8,7 @@ from scipy.optimize import least_squares, minimize
 
 from blocks.hi_aware.block_descent import block_descent
 from blocks.hi_aware.coarse import associate, coarse_places, triangulate
+from blocks.hi_aware.estimate import estimate_with_faults
 from blocks.hi_aware.phase_over_time import phase_over_time
 from blocks.hi_aware.reduce import reduce_by_pilots
 from blocks.hi_aware.scene import Scene
@@ -94,6 +95,20 @@ def test_subarrays_of_the_paper():
     assert subarray_size(256) == 38  # 0.6 * 256^(3/4)
     with pytest.raises(EstimationError, match="no 4 neighbours are intact"):
         partition(np.tile([False, True], 20), 10, 4)
+
+
+@pytest.mark.parametrize("length", [1, 2, 3])
+def test_subarrays_with_fewer_elements_than_targets_are_refused_and_the_joint_fit_needs_none(length):
+    """Three targets, and no more than ``length`` neighbours intact."""
+    rng = np.random.default_rng(10)
+    faults = np.arange(0, 128, 4)
+    case = simulate(rng, phase_faults(128, faults, rng), 20)
+    parts = [slice(int(i) + 1, int(i) + 1 + length) for i in faults]
+    with pytest.raises(EstimationError, match=r"0 of 32 subarrays show 3 targets.*longer subarrays"):
+        coarse_places(case.y, Scene.of(dictionary(128)), parts, 3)
+    found = estimate_with_faults(reduce_by_pilots(case.y, case.pilots), dictionary(128))
+    np.testing.assert_allclose(found.places.azimuth_rad, AZIMUTH_RAD, atol=1e-3)
+    np.testing.assert_array_equal(np.flatnonzero(found.kind), faults)
 
 
 def test_triangulation_is_the_least_squares_of_distances_to_the_lines():
