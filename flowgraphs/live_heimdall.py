@@ -12,7 +12,6 @@ from __future__ import annotations
 import math
 from typing import Annotated, Any, Literal
 
-import msgspec
 from msgspec import Meta
 
 from blocks.calibration.follow_calibration import FollowCalibration
@@ -24,8 +23,9 @@ from blocks.subspace.music_block import MusicParams
 from drivers.heimdall import Heimdall
 from hil.array_params import Array, Uca
 from hil.graph import Graph
-from hil.params import Count, Hz, Params, Seconds, Seed, params_to_plain
+from hil.params import Count, Hz, Params, Seconds, params_to_plain
 from sim_device.scene import Bearing, Source
+from sim_device.simulated_radio import SimulatedRadio
 
 #: A tuner's delay against another, before the correction, stays below this.
 _MAX_DELAY_SAMPLES = 64
@@ -48,7 +48,7 @@ class Kraken(Params, frozen=True):
     ] = 0.75
 
 
-class Simulated(Params, frozen=True):
+class Simulated(SimulatedRadio, frozen=True):
     """What the simulated unit is and receives."""
 
     version: Annotated[Literal[1, 2], Meta(description="of heimdall's protocol")] = 1
@@ -64,12 +64,6 @@ class Simulated(Params, frozen=True):
     sample_rate_hz: Annotated[Hz, Meta(le=3.2e6, description="of the samples, after decimation")] = 240e3
     n_samples: Annotated[Count, Meta(le=65_536, description="samples a channel in a frame")] = 8192
     calibration_s: Annotated[Seconds, Meta(le=600, description="the unit calibrates itself for so long")] = 0.5
-    loop_ticks: Annotated[
-        Annotated[Count, Meta(le=1 << 24)] | None,
-        Meta(description="compute so many samples once and repeat them; absent: all are computed, sources can move"),
-    ] = 65_536
-    real_time: Annotated[bool, Meta(description="keep to the clock; else as fast as frames are worked on")] = True
-    seed: Annotated[Seed, Meta(description="of every draw")] = 1
 
 
 class Settings(Params, frozen=True):
@@ -117,15 +111,7 @@ def kraken_params(settings: Settings) -> dict[str, Any]:
     }
     if kraken.uri is not None:
         return {**params, "uri": kraken.uri}
-    device = {
-        "array": params["array"],
-        "sources": msgspec.to_builtins(simulated.sources),
-        "noise_power_db": simulated.noise_power_db,
-        "frequency_hz": simulated.frequency_hz,
-        "sample_rate_hz": simulated.sample_rate_hz,
-        "real_time": simulated.real_time,
-        "seed": simulated.seed,
-    }
+    device = simulated.array_device(params["array"], simulated.frequency_hz, simulated.sample_rate_hz)
     unit = {
         "version": simulated.version,
         "n_samples": simulated.n_samples,

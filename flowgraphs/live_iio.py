@@ -11,7 +11,6 @@ from __future__ import annotations
 
 from typing import Annotated, Any, Literal
 
-import msgspec
 from msgspec import Meta
 
 from blocks.front_end.to_complex import ToComplex
@@ -22,8 +21,8 @@ from blocks.tracking.tracker import Tracker, TrackerParams
 from drivers.iio import Iio
 from hil.array_params import Array, Ula
 from hil.graph import Graph
-from hil.params import Count, Hz, Params, Seed, params_to_plain
-from sim_device.scene import Source, Stand
+from hil.params import Count, Hz, Params, params_to_plain
+from sim_device.simulated_radio import SimulatedRadio
 
 
 class Radio(Params, frozen=True):
@@ -41,24 +40,12 @@ class Radio(Params, frozen=True):
     n_samples: Annotated[Count, Meta(le=1 << 20, description="snapshots in a frame")] = 16384
 
 
-class Simulated(Params, frozen=True):
+class Simulated(SimulatedRadio, frozen=True):
     """What the simulated device is and receives."""
 
     model: Annotated[
         Literal["iio", "ad9361", "fmcomms5"], Meta(description="as many channels as the array has, 2, or 4")
     ] = "iio"
-    sources: Annotated[tuple[Source, ...], Meta(max_length=64)] = (
-        Source(id=1, motion=Stand(position_m=(0.4, 1.1, 0.0)), power_db=-20.0),
-    )
-    noise_power_db: Annotated[
-        float, Meta(ge=-200, le=0, description="of each channel", extra_json_schema={"unit": "dB"})
-    ] = -50.0
-    loop_ticks: Annotated[
-        Annotated[Count, Meta(le=1 << 24)] | None,
-        Meta(description="compute so many samples once and repeat them; absent: all are computed, and sources move"),
-    ] = 65536
-    real_time: Annotated[bool, Meta(description="keep to the clock; else as fast as frames are worked on")] = True
-    seed: Annotated[Seed, Meta(description="of every draw")] = 1
 
 
 class Settings(Params, frozen=True):
@@ -91,15 +78,7 @@ def radio_params(settings: Settings) -> dict[str, Any]:
     params = params_to_plain(radio)
     if radio.uri is not None:
         return params
-    device = {
-        "array": params["array"],
-        "sources": msgspec.to_builtins(simulated.sources),
-        "noise_power_db": simulated.noise_power_db,
-        "frequency_hz": radio.frequency_hz,
-        "sample_rate_hz": radio.sample_rate_hz,
-        "real_time": simulated.real_time,
-        "seed": simulated.seed,
-    }
+    device = simulated.array_device(params["array"], radio.frequency_hz, radio.sample_rate_hz)
     server = {"model": simulated.model, "loop_ticks": simulated.loop_ticks, "device": device}
     return {**params, "embedded": True, "device": server}
 

@@ -10,7 +10,6 @@ from __future__ import annotations
 
 from typing import Annotated, Any
 
-import msgspec
 from msgspec import Meta
 
 from blocks.front_end.to_complex import ToComplex
@@ -21,8 +20,8 @@ from blocks.tracking.tracker import Tracker, TrackerParams
 from drivers.uhd import Uhd
 from hil.array_params import Array, Ula
 from hil.graph import Graph
-from hil.params import Count, Hz, Params, Seed, params_to_plain
-from sim_device.scene import Source, Stand
+from hil.params import Count, Hz, Params, params_to_plain
+from sim_device.simulated_radio import SimulatedRadio
 
 
 class Radio(Params, frozen=True):
@@ -43,29 +42,9 @@ class Radio(Params, frozen=True):
     n_samples: Annotated[Count, Meta(le=1 << 20, description="snapshots in a frame")] = 16384
 
 
-class Simulated(Params, frozen=True):
-    """What the simulated boards receive."""
-
-    sources: Annotated[tuple[Source, ...], Meta(max_length=64)] = (
-        Source(id=1, motion=Stand(position_m=(0.4, 1.1, 0.0)), power_db=-20.0),
-    )
-    noise_power_db: Annotated[
-        float, Meta(ge=-200, le=0, description="of each channel", extra_json_schema={"unit": "dB"})
-    ] = -50.0
-    loop_ticks: Annotated[
-        Annotated[Count, Meta(le=1 << 24)] | None,
-        Meta(
-            description="compute so many samples once and repeat them; absent: all are computed, which keeps up with "
-            "some 100 kS/s of 8 channels, and sources move"
-        ),
-    ] = 65536
-    real_time: Annotated[bool, Meta(description="keep to the clock; else as fast as frames are worked on")] = True
-    seed: Annotated[Seed, Meta(description="of every draw")] = 1
-
-
 class Settings(Params, frozen=True):
     radio: Radio = Radio()
-    simulated: Simulated = Simulated()
+    simulated: SimulatedRadio = SimulatedRadio()
     music: NearFieldMusicParams = NearFieldMusicParams(n_sources=1, azimuth_limit_rad=1.05)
     tracker: TrackerParams = TrackerParams(acceleration_psd_m2_per_s3=0.1)
 
@@ -93,15 +72,7 @@ def radio_params(settings: Settings) -> dict[str, Any]:
     params = params_to_plain(radio)
     if radio.uri is not None:
         return params
-    device = {
-        "array": params["array"],
-        "sources": msgspec.to_builtins(simulated.sources),
-        "noise_power_db": simulated.noise_power_db,
-        "frequency_hz": radio.frequency_hz,
-        "sample_rate_hz": radio.sample_rate_hz,
-        "real_time": simulated.real_time,
-        "seed": simulated.seed,
-    }
+    device = simulated.array_device(params["array"], radio.frequency_hz, radio.sample_rate_hz)
     boards = {"host": "auto", "loop_ticks": simulated.loop_ticks, "device": device}
     return {**params, "embedded": True, "device": boards}
 
