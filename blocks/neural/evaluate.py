@@ -13,7 +13,7 @@ from torch import nn
 from blocks.evaluation.rmspe import rmspe
 from blocks.neural.training import Data
 from blocks.subspace.dictionary import Dictionary, steering_dictionary
-from blocks.subspace.maximum_likelihood import Moments
+from blocks.subspace.moments import Moments
 from blocks.subspace.near_field_music import near_field_from_subspace
 from hil.array import ArrayGeometry
 from hil.view.spectra import Spectrum

@@ -10,7 +10,8 @@ import numpy.typing as npt
 
 from blocks.subspace.dictionary import Search
 from blocks.subspace.greedy_likelihood import greedy_likelihood
-from blocks.subspace.maximum_likelihood import Moments, refine_maximum_likelihood
+from blocks.subspace.maximum_likelihood import refine_maximum_likelihood
+from blocks.subspace.moments import Moments
 from blocks.subspace.near_field_music import NearFieldEstimate, near_field_from_subspace
 from blocks.subspace.refine_music import music_depth
 from blocks.subspace.separate_close import leaves_noise_alone

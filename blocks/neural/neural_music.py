@@ -12,8 +12,8 @@ from msgspec import Meta
 from blocks.neural.likeliest import explains, likeliest
 from blocks.neural.weights import Card, check_fits, load_model, weights_path
 from blocks.subspace.dictionary import Search
-from blocks.subspace.maximum_likelihood import Moments
 from blocks.subspace.model_order import eigenvalue_summary, model_order
+from blocks.subspace.moments import Moments
 from blocks.subspace.music import NearFieldMusic
 from blocks.subspace.music_block import NearFieldMusicParams
 from blocks.subspace.near_field_music import NearFieldEstimate

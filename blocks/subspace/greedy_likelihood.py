@@ -4,7 +4,8 @@ import numpy as np
 import numpy.typing as npt
 
 from blocks.subspace.dictionary import Search
-from blocks.subspace.maximum_likelihood import Moments, SourceFit, refine_maximum_likelihood
+from blocks.subspace.maximum_likelihood import SourceFit, refine_maximum_likelihood
+from blocks.subspace.moments import Moments
 from blocks.subspace.spectrum import local_maxima
 from blocks.subspace.steering_rows import steering_rows
 from hil.errors import EstimationError, ParamError

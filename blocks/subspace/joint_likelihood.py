@@ -6,7 +6,7 @@ from typing import Any, NamedTuple
 import numpy as np
 import numpy.typing as npt
 
-from blocks.subspace.maximum_likelihood import Moments, require_moments
+from blocks.subspace.moments import Moments, require_moments
 from blocks.subspace.null_descent import COORDINATES, Box, Model
 from blocks.subspace.steering_rows import Coordinate, steering_rows
 from hil.errors import EstimationError, ParamError
@@ -58,9 +58,12 @@ def refine_jointly(
 ) -> JointFit:
     r"""Minimize :math:`\mathrm{tr}(P_A^\perp \hat R)`: the gains are concentrated out, the rest is Gauss-Newton.
 
-    The iteration of :func:`blocks.subspace.maximum_likelihood.refine_maximum_likelihood` (Viberg, Ottersten and
-    Kailath 1991, Eqs. 27, 28), for any of the three coordinates; coherent sources are allowed. It ends in the minimum
-    in whose basin it starts: start from root-MUSIC, ESPRIT, planar or reduced-dimension MUSIC.
+    With the gradient and Hessian of Viberg, Ottersten and Kailath 1991 (Eqs. 27, 28)::
+
+        V_i  = -2 Re (A^+ R P_perp D)_ii          H = 2 Re [(D^H P_perp D) o (A^+ R A^+H)^T]
+
+    for any of the three coordinates. Coherent sources are allowed. It ends in the minimum in whose basin it starts:
+    start from MUSIC of any kind, root-MUSIC or ESPRIT. ``max_iterations=0`` fits gains and covariance at the start.
 
     Args:
         moments: Covariance or samples.
@@ -68,8 +71,8 @@ def refine_jointly(
         start: Azimuth, elevation, inverse range ``[source, 3]``; fewer sources than sensors.
         box: Limits; a step is at most ``box.step``.
         free: The coordinates that move. A line does not see elevation.
-        max_iterations: Evaluations.
-        tolerance: In standard deviations of the estimate.
+        max_iterations: Gauss-Newton steps.
+        tolerance: Stop with the step that is below this part of the estimate's own standard deviation.
 
     Raises:
         EstimationError: Sources coincide, so that their gains cannot be told apart.
@@ -80,7 +83,7 @@ def refine_jointly(
             f"refine_jointly: {n_sources} sources, {moments.n_sensors} sensors, coordinates {list(free)}; expected "
             "fewer sources than sensors and at least one coordinate"
         )
-    columns = np.array([COORDINATES.index(name) for name in free])
+    columns = [COORDINATES.index(name) for name in free]
     low, high, longest = (np.tile(side[columns], n_sources) for side in (box.low, box.high, box.step))
     point = np.array(start, dtype=np.float64)
     state = _evaluate(moments, model, point, free)
@@ -92,18 +95,18 @@ def refine_jointly(
         step, size = _step(state, held, damping)
         step /= max(1.0, float((np.abs(step) / longest).max()))
         trial = point.copy()
-        trial[:, columns] = np.clip(here + step, low, high).reshape(n_sources, -1)
+        trial[:, columns] = np.minimum(np.maximum(here + step, low), high).reshape(n_sources, -1)
+        # a step of one standard deviation has size sqrt(sigma^2 / 2T) in the metric of the Hessian
+        if size < tolerance * np.sqrt(state.cost / ((moments.n_sensors - n_sources) * 2 * moments.n_snapshots)):
+            point, converged = trial, True
+            break
         new = _evaluate(moments, model, trial, free)
-        noise_power = state.cost / (moments.n_sensors - n_sources)
         if new.cost <= state.cost:
             point, state, damping = trial, new, 0.1 * damping
-        elif size > tolerance * np.sqrt(noise_power / (2 * moments.n_snapshots)):
-            damping = max(10 * damping, 0.1)
-            continue
-        # a step of one standard deviation has this size in the metric of the Hessian
-        if size <= tolerance * np.sqrt(noise_power / (2 * moments.n_snapshots)):
-            converged = True
+        elif damping > 1e4:
             break
+        else:
+            damping = max(10 * damping, 0.1)
     noise_power = state.cost / (moments.n_sensors - n_sources)
     gains = state.seen - noise_power * state.inverse_gram
     covariance = _covariance(moments, state, gains, noise_power, n_sources)

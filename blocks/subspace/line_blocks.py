@@ -17,8 +17,8 @@ from blocks.subspace.esprit import esprit, esprit_variance, unitary_esprit
 from blocks.subspace.forward_backward import forward_backward
 from blocks.subspace.joint_likelihood import powers_at
 from blocks.subspace.line_direction import LinePhases, directions_of_phase
-from blocks.subspace.maximum_likelihood import Moments
 from blocks.subspace.model_order import Criterion, model_order
+from blocks.subspace.moments import Moments
 from blocks.subspace.null_descent import Model
 from blocks.subspace.root_music import root_music
 from blocks.subspace.search_nulls import RESOLVED_DEPTH

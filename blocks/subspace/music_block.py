@@ -7,8 +7,8 @@ import numpy.typing as npt
 from msgspec import Meta
 
 from blocks.subspace.dictionary import Grid, Search, steering_dictionary
-from blocks.subspace.maximum_likelihood import Moments
 from blocks.subspace.model_order import Criterion, model_order
+from blocks.subspace.moments import Moments
 from blocks.subspace.near_field_music import NearFieldEstimate, near_field_from_subspace
 from blocks.subspace.signal_subspace import (
     Leading,

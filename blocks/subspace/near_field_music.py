@@ -7,7 +7,8 @@ import numpy as np
 import numpy.typing as npt
 
 from blocks.subspace.dictionary import Search
-from blocks.subspace.maximum_likelihood import Moments, refine_maximum_likelihood
+from blocks.subspace.maximum_likelihood import refine_maximum_likelihood
+from blocks.subspace.moments import Moments
 from blocks.subspace.refine_music import music_depth
 from blocks.subspace.search_nulls import RESOLVED_DEPTH, search_nulls
 from blocks.subspace.separate_close import separate_close

@@ -16,7 +16,7 @@ from blocks.subspace.block_input import (
 )
 from blocks.subspace.far_field_music import far_field_dictionary, far_field_music
 from blocks.subspace.joint_likelihood import powers_at
-from blocks.subspace.maximum_likelihood import Moments
+from blocks.subspace.moments import Moments
 from blocks.subspace.null_descent import Model
 from blocks.subspace.range_music import range_grid
 from blocks.subspace.search_nulls import RESOLVED_DEPTH

@@ -16,7 +16,7 @@ from blocks.subspace.block_input import (
 )
 from blocks.subspace.dictionary import Grid
 from blocks.subspace.joint_likelihood import refine_jointly, source_power
-from blocks.subspace.maximum_likelihood import Moments
+from blocks.subspace.moments import Moments
 from blocks.subspace.null_descent import COORDINATES, Box, Model
 from blocks.subspace.separate_close import leaves_noise_alone
 from blocks.subspace.steering_rows import steering_rows

@@ -5,7 +5,8 @@ import numpy.typing as npt
 from scipy.linalg import eigh
 
 from blocks.subspace.dictionary import Search
-from blocks.subspace.maximum_likelihood import Moments, SourceFit, refine_maximum_likelihood
+from blocks.subspace.maximum_likelihood import SourceFit, refine_maximum_likelihood
+from blocks.subspace.moments import Moments
 from blocks.subspace.refine_music import music_depth
 from blocks.subspace.search_nulls import RESOLVED_DEPTH, remaining_projection
 from blocks.subspace.spectrum import local_maxima

@@ -5,7 +5,7 @@ import torch
 from blocks.neural.likeliest import explains, likeliest
 from blocks.neural.neural_music import NeuralNearFieldMusic
 from blocks.subspace.dictionary import steering_dictionary
-from blocks.subspace.maximum_likelihood import Moments
+from blocks.subspace.moments import Moments
 from blocks.subspace.near_field_music import near_field_from_subspace
 from hil.array import ArrayGeometry
 from hil.descriptor import descriptor_frame

@@ -11,6 +11,7 @@ from blocks.subspace import (
     joint_likelihood_batch,
     line_music,
     maximum_likelihood,
+    moments,
     near_field_batch,
     near_field_line,
     near_field_music,
@@ -64,7 +65,7 @@ OF_COVARIANCE = {
     "leading_eigenpairs": lambda r, m: signal_subspace.leading_eigenpairs(r, m, T),
     "SubspaceTracker": lambda r, m: track_subspace.SubspaceTracker(m).update(r, samples=False),
     "refine_jointly": lambda r, m: joint_likelihood.refine_jointly(
-        maximum_likelihood.Moments.of_covariance(r, T), MODEL, starts(m), BOX, ("azimuth",)
+        moments.Moments.of_covariance(r, T), MODEL, starts(m), BOX, ("azimuth",)
     ),
     "refine_jointly_batch": lambda r, m: joint_likelihood_batch.refine_jointly_batch(
         r, T, MODEL, starts(m), BOX, ("azimuth",)
@@ -72,7 +73,7 @@ OF_COVARIANCE = {
 }
 FIT = {
     "refine_maximum_likelihood": lambda r, m: maximum_likelihood.refine_maximum_likelihood(
-        maximum_likelihood.Moments.of_covariance(r, T), DICTIONARY, starts(m)[:, 0], starts(m)[:, 2]
+        moments.Moments.of_covariance(r, T), DICTIONARY, starts(m)[:, 0], starts(m)[:, 2]
     ),
 }
 SPECTRA = {

@@ -3,7 +3,7 @@ import pytest
 
 from blocks.subspace.dictionary import steering_dictionary
 from blocks.subspace.greedy_likelihood import greedy_likelihood
-from blocks.subspace.maximum_likelihood import Moments
+from blocks.subspace.moments import Moments
 from hil.array import ArrayGeometry
 from hil.errors import EstimationError, ParamError
 from hil.wavefront import steering_vector_polar

@@ -6,7 +6,8 @@ import pytest
 from blocks.bounds.cramer_rao import conditional_crb
 from blocks.subspace.dictionary import Grid, steering_dictionary
 from blocks.subspace.far_field_music import far_field_dictionary, far_field_music, far_field_spectrum
-from blocks.subspace.maximum_likelihood import Moments, refine_maximum_likelihood
+from blocks.subspace.maximum_likelihood import refine_maximum_likelihood
+from blocks.subspace.moments import Moments
 from blocks.subspace.near_field_music import near_field_music, near_field_music_samples
 from hil.array import ArrayGeometry, fraunhofer_distance, fresnel_distance
 from hil.errors import EstimationError, ParamError
@@ -238,7 +239,7 @@ def test_maximum_likelihood_is_a_minimum_and_moments_agree():
 
 def test_coincident_starting_points_are_refused():
     scene = snapshots(ULA64, [0.3], [10.0], 10, 100, np.random.default_rng(14))
-    with pytest.raises(EstimationError, match=r"2 sources at azimuths .* coincide"):
+    with pytest.raises(EstimationError, match=r"of 2 sources some coincide"):
         refine_maximum_likelihood(
             Moments.of_samples(scene.x), steering_dictionary(ULA64, LAMBDA), np.array([0.0, 0.0]), np.zeros(2)
         )

@@ -3,7 +3,7 @@
 import numpy as np
 from scipy.spatial.distance import mahalanobis
 
-from blocks.subspace.maximum_likelihood import Moments
+from blocks.subspace.moments import Moments
 from blocks.subspace.separate_close import n_above_noise, separation
 from blocks.subspace.signal_subspace import signal_subspace_from_samples
 from hil.array import ArrayGeometry

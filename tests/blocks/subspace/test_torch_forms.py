@@ -7,7 +7,7 @@ from blocks.subspace.anti_diagonal import reduced_dimension_music
 from blocks.subspace.dictionary import steering_dictionary
 from blocks.subspace.joint_likelihood import refine_jointly
 from blocks.subspace.joint_likelihood_batch import refine_jointly_batch
-from blocks.subspace.maximum_likelihood import Moments
+from blocks.subspace.moments import Moments
 from blocks.subspace.near_field_batch import near_field_music_batch
 from blocks.subspace.null_descent import Box, Model, descend_nulls
 from blocks.subspace.range_music import range_grid, range_music
