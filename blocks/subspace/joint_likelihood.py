@@ -1,5 +1,6 @@
 """Maximum likelihood over azimuths, elevations, ranges and gains together, for any array and any start."""
 
+import math
 from collections.abc import Sequence
 from typing import Any, NamedTuple
 
@@ -39,7 +40,7 @@ class JointFit(NamedTuple):
 
 class _State(NamedTuple):
     cost: float
-    gradient: F64  # [source * free]
+    gradient: F64  # [source, free]
     hessian: F64
     projected: C128  # D^H P_perp D
     seen: C128  # A^+ R A^+H
@@ -84,20 +85,20 @@ def refine_jointly(
             "fewer sources than sensors and at least one coordinate"
         )
     columns = [COORDINATES.index(name) for name in free]
-    low, high, longest = (np.tile(side[columns], n_sources) for side in (box.low, box.high, box.step))
+    low, high, longest = (side[columns] for side in (box.low, box.high, box.step))
     point = np.array(start, dtype=np.float64)
     state = _evaluate(moments, model, point, free)
     require_moments("refine_jointly", moments, state.cost)
     damping, converged = 0.0, False
     for _ in range(max_iterations):
-        here = point[:, columns].ravel()
+        here = point[:, columns]
         held = (here <= low) & (state.gradient > 0) | (here >= high) & (state.gradient < 0)
         step, size = _step(state, held, damping)
         step /= max(1.0, float((np.abs(step) / longest).max()))
         trial = point.copy()
-        trial[:, columns] = np.minimum(np.maximum(here + step, low), high).reshape(n_sources, -1)
+        trial[:, columns] = np.minimum(np.maximum(here + step, low), high)
         # a step of one standard deviation has size sqrt(sigma^2 / 2T) in the metric of the Hessian
-        if size < tolerance * np.sqrt(state.cost / ((moments.n_sensors - n_sources) * 2 * moments.n_snapshots)):
+        if size < tolerance * math.sqrt(state.cost / ((moments.n_sensors - n_sources) * 2 * moments.n_snapshots)):
             point, converged = trial, True
             break
         new = _evaluate(moments, model, trial, free)
@@ -132,13 +133,17 @@ def source_power(fit: JointFit, moments: Moments) -> F64:
 
 
 def _step(state: _State, held: npt.NDArray[np.bool_], damping: float) -> tuple[F64, float]:
-    scale = np.sqrt(np.maximum(np.diagonal(state.hessian), 1e-300))
-    scaled = state.hessian / np.outer(scale, scale) + (damping + 1e-9) * np.eye(len(scale))
-    gradient = np.where(held, 0.0, state.gradient / scale)
-    scaled[held, :], scaled[:, held] = 0.0, 0.0
-    scaled[held, held] = 1.0
+    """Damped Gauss-Newton step ``[source, free]``, fixed where ``held``, and its largest scaled part."""
+    fixed = held.ravel()
+    scale = np.sqrt(np.maximum(state.hessian.diagonal(), 1e-300))
+    scaled = state.hessian / (scale[:, None] * scale)
+    scaled.flat[:: len(scale) + 1] += damping + 1e-9
+    gradient = state.gradient.ravel() / scale
+    if fixed.any():
+        scaled[fixed, :], scaled[:, fixed], gradient[fixed] = 0.0, 0.0, 0.0
+        scaled[fixed, fixed] = 1.0
     step = -np.linalg.solve(scaled, gradient)
-    return step / scale, float(np.abs(step).max())
+    return (step / scale).reshape(held.shape), float(np.abs(step).max())
 
 
 def _evaluate(moments: Moments, model: Model, point: F64, free: Sequence[Coordinate]) -> _State:
@@ -146,7 +151,8 @@ def _evaluate(moments: Moments, model: Model, point: F64, free: Sequence[Coordin
     rows = steering_rows(model.position_m, az, el, k, model.wavelength_m, amplitude=model.amplitude, wanted=free)
     n_sources, n_free = len(point), len(free)
     a, d = rows[:, 0].T, rows[:, 1:].reshape(n_sources * n_free, -1).T
-    gram = a.conj().T @ a
+    a_h = a.conj().T
+    gram = a_h @ a
     try:
         inverse = np.linalg.inv(gram)
     except np.linalg.LinAlgError as error:
@@ -155,15 +161,21 @@ def _evaluate(moments: Moments, model: Model, point: F64, free: Sequence[Coordin
             "give distinct starting points"
         ) from error
     pinv_h = a @ inverse
-    r_pinv_h = moments.times(pinv_h)
-    seen = pinv_h.conj().T @ r_pinv_h
-    cost = max(moments.trace - float((gram.T * seen).sum().real), 0.0)
-    d_perp = d - pinv_h @ (a.conj().T @ d)
+    r_pinv = moments.times(pinv_h).conj().T  # A^+ R
+    seen = r_pinv @ pinv_h
+    cost = max(moments.trace - float(np.vdot(gram, seen).real), 0.0)
+    d_perp = d - pinv_h @ (a_h @ d)
     projected = d_perp.conj().T @ d_perp
-    owner = np.arange(n_sources * n_free) // n_free
-    gradient = -2 * (r_pinv_h.conj()[:, owner] * d_perp).sum(axis=0).real
-    hessian = 2 * (projected * seen[owner, owner[:, None]]).real
-    return _State(cost, gradient, hessian, projected, seen, inverse)
+    cross = (r_pinv @ d_perp).reshape(n_sources, n_sources, n_free)
+    gradient = -2 * np.einsum("iif->if", cross).real  # each source's row at its own columns
+    return _State(cost, gradient, 2 * _weighted(projected, seen), projected, seen, inverse)
+
+
+def _weighted(projected: C128, seen: C128) -> F64:
+    """``Re [(D^H P_perp D) o S^T]``, a block of ``free x free`` of each pair of sources weighted by one of ``S``."""
+    m, size = len(seen), len(projected)
+    blocks = projected.reshape(m, size // m, m, size // m) * seen.T[:, None, :, None]
+    return blocks.real.reshape(size, size)
 
 
 def _covariance(moments: Moments, state: _State, gains: C128, noise_power: float, n_sources: int) -> F64:
@@ -172,12 +184,12 @@ def _covariance(moments: Moments, state: _State, gains: C128, noise_power: float
         seen = gains @ np.linalg.solve(state.seen, gains)
     except np.linalg.LinAlgError as error:
         raise EstimationError("maximum likelihood: coherent sources without any noise have no covariance") from error
-    size = len(state.projected)
-    owner = np.arange(size) // (size // n_sources)
-    information = (state.projected * seen[owner, owner[:, None]]).real
-    scale = np.sqrt(np.maximum(np.diagonal(information), 1e-200))
+    information = _weighted(state.projected, seen)
+    scale = np.sqrt(np.maximum(information.diagonal(), 1e-200))
+    product = scale[:, None] * scale
+    scaled = information / product
     # sources on one spot or endfire have no information: the ridge bounds what is claimed of them
-    scaled = information / np.outer(scale, scale) + 1e-9 * np.eye(size)
-    bound = np.linalg.inv(scaled) / np.outer(scale, scale) * (noise_power / (2 * moments.n_snapshots))
-    sources = np.arange(n_sources)
-    return bound.reshape(n_sources, size // n_sources, n_sources, size // n_sources)[sources, :, sources, :]
+    scaled.flat[:: len(scale) + 1] += 1e-9
+    bound = np.linalg.inv(scaled) / product * (noise_power / (2 * moments.n_snapshots))
+    n_free = len(scale) // n_sources
+    return np.einsum("ifig->ifg", bound.reshape(n_sources, n_free, n_sources, n_free)).copy()

@@ -46,7 +46,7 @@ def steering_rows(
     directions = _directions(azimuth_rad, elevation_rad, "elevation" in wanted)
     s, s_az, *s_el = directions @ position_m.T  # u . p and its derivatives, one small product
     k = inverse_range_per_m[..., None]
-    q = np.einsum("ij,ij->i", position_m, position_m)
+    q = np.vecdot(position_m, position_m)
     kq_s = k * q - s
     twice = kq_s - s
     root = np.sqrt(1 + k * twice)
