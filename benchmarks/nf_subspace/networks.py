@@ -1,0 +1,76 @@
+"""Which shipped weights are nearest to the data of a test, and in what they are not made for it."""
+
+from __future__ import annotations
+
+from functools import lru_cache
+from typing import NamedTuple
+
+from torch import nn
+
+from blocks.neural.weights import SHIPPED, Card, load_card, load_model
+from hil.array import ArrayGeometry
+from hil.errors import ParamError
+from hil.params import convert_params
+from sim_device.near_field_places import NearFieldPlaces, NearFieldPlacesParams
+
+
+class Chosen(NamedTuple):
+    """Weights, and what of the test data they were not trained for (in words, empty where nothing)."""
+
+    name: str
+    model: nn.Module
+    card: Card
+    foreign: tuple[str, ...]
+
+
+def choose(system: str, test: NearFieldPlaces) -> Chosen | None:
+    """The shipped weights of ``system`` for the array of ``test`` that differ from its data in least; None: there are
+    none for this array."""
+    best: tuple[int, str, tuple[str, ...]] | None = None
+    for path in sorted(SHIPPED.glob("*.safetensors")):
+        card = load_card(path)
+        if card.system != system or not _same_array(card, test):
+            continue
+        try:
+            foreign = _foreign(convert_params(NearFieldPlacesParams, card.data, path.name), test.params)
+        except ParamError:  # of other data than these
+            continue
+        if best is None or len(foreign) < best[0]:
+            best = len(foreign), path.stem, foreign
+    if best is None:
+        return None
+    model, card = _load(best[1])
+    return Chosen(best[1], model, card, best[2])
+
+
+@lru_cache
+def _load(name: str) -> tuple[nn.Module, Card]:
+    return load_model(SHIPPED / f"{name}.safetensors")
+
+
+def _same_array(card: Card, test: NearFieldPlaces) -> bool:
+    positions = ArrayGeometry.from_dict(card.array).channel_position_m
+    here = test.array.channel_position_m
+    same = positions.shape == here.shape and float(abs(positions - here).max()) < 1e-6
+    return same and card.frequency_hz == test.params.frequency_hz
+
+
+def _foreign(trained: NearFieldPlacesParams, test: NearFieldPlacesParams) -> tuple[str, ...]:
+    out = []
+    if trained.n_sources[0] > test.n_sources[0] or trained.n_sources[1] < test.n_sources[1]:
+        out.append("number of sources")
+    some_coherent = trained.coherent and trained.coherent_share > 0
+    some_not = not trained.coherent or trained.coherent_share < 1
+    if not (some_coherent if test.coherent else some_not):
+        out.append("coherence")
+    if test.coherent and test.random_phase and not trained.random_phase:
+        out.append("phases")
+    if trained.n_snapshots != test.n_snapshots:
+        out.append("snapshots")
+    if bool(trained.position_error) != bool(test.position_error):
+        out.append("calibration")
+    if test.range_m is not None and trained.range_m != test.range_m:
+        out.append("ranges")
+    if not trained.snr_db[0] <= test.snr_db[0] <= test.snr_db[1] <= trained.snr_db[1]:
+        out.append("SNR")
+    return tuple(out)
