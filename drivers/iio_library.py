@@ -123,5 +123,5 @@ def why(error: OSError) -> tuple[str, str]:
         case errno.ENOMEM:
             return "the device has no memory for such buffers", "choose a smaller n_samples"
         case errno.ENODEV | errno.ENXIO | errno.ENOENT:
-            return f"the device has none ({error})", "see iio_info -u URI for what it has"
+            return f"there is none ({error.strerror})", "iio_info -S lists the devices there are, iio_info -u URI one's"
     return str(error), "see iio_info -u URI, and the device's own log"

@@ -165,7 +165,8 @@ class Uhd(LiveDriver):
         opened = self._wait_opened(self._link, end + _HANG_S)
         if opened["kind"] == "failed":
             what, fix = _REMEDIES[opened["stage"]]
-            raise self.failure(f"{what} at {self.uri}", opened["why"], fix.format(args=self.uri))
+            why = "UHD finds none there" if opened["stage"] == "find" else opened["why"]
+            raise self.failure(f"{what} at {self.uri}", why, fix.format(args=self.uri))
         if self._opened and opened["n_channels"] != self._opened["n_channels"]:
             before, now = self._opened["n_channels"], opened["n_channels"]
             raise self.failure("the device has changed", f"it had {before} channels, now {now}", "start anew")

@@ -102,6 +102,7 @@ class Usrp:
         if [c for c in self.channels if c >= available]:
             raise Failed("channels", f"there are channels 0 to {available - 1}, not {max(self.channels)}")
         self._set_sources()
+        self.opened_rate_hz = float(self.device.get_rx_rate(self.channels[0]))
         self.rate_hz = self.set_rate(config["sample_rate_hz"])
         for antenna, channel in zip(config["antennas"] or [], self.channels):  # noqa: B905 - Python 3.9
             self._antenna(antenna, channel)
@@ -113,6 +114,7 @@ class Usrp:
         arguments = uhd.usrp.StreamArgs("sc16", "sc16")
         arguments.channels = self.channels
         self.stream = self.device.get_rx_stream(arguments)
+        self.packet_samples = int(self.stream.get_max_num_samps())
         self.metadata = uhd.types.RXMetadata()
         self.running = False
 
@@ -277,6 +279,9 @@ class Child:
         self._delay_s = float(usrp.config["start_delay_s"])
         self._filled = 0  # samples in the slot that is being filled
         self._tick = 0  # of its first sample
+        self._next_tick: int | None = None  # of the sample after the last that came
+        self._place = 0  # of that sample in its packet
+        self._stale_rate = False
         self._n_errors = 0
         code = usrp.uhd.types.RXMetadataErrorCode
         self._none, self._timeout = code.none, code.timeout
@@ -319,7 +324,9 @@ class Child:
         n = usrp.receive(into, min(_LONGEST_RECV_S, 0.05 + 2 * wanted / usrp.rate_hz))
         metadata = usrp.metadata
         if n:
-            tick = int(metadata.time_spec.to_ticks(usrp.rate_hz))
+            tick = self._tick_of_metadata()
+            self._next_tick = tick + n
+            self._place = (self._place + n) % usrp.packet_samples
             if self._filled and tick != self._tick + self._filled:
                 self._hand_over()  # time jumped: what follows is another frame
                 after = self._ring.free_slot()
@@ -336,6 +343,7 @@ class Child:
                 self._hand_over()
         if metadata.error_code in (self._none, self._timeout):
             return
+        self._place = 0  # what comes next begins a packet
         what = self._trouble.get(metadata.error_code, str(metadata.error_code))
         if what == "overflow" and metadata.out_of_sequence:
             what = "sequence_error"
@@ -345,6 +353,23 @@ class Child:
         if what == "late":
             self._delay_s = min(2 * self._delay_s, 5.0)
             usrp.start(self._delay_s)
+
+    def _tick_of_metadata(self) -> int:
+        """Tick of the first sample that came.
+
+        Where that lies inside a packet, UHD adds its place in the packet to the packet's time. On devices that have no
+        decimator it does so at the rate that the device was opened with (UHD 4.3), whatever rate was set since.
+        """
+        usrp, metadata, expected = self._usrp, self._usrp.metadata, self._next_tick
+        tick, place = int(metadata.time_spec.to_ticks(usrp.rate_hz)), self._place
+        if not place or expected is None or tick == expected:
+            return tick
+        corrected = tick + place - round(place * usrp.rate_hz / usrp.opened_rate_hz)
+        as_expected = abs(corrected - expected) <= 1
+        self._stale_rate = self._stale_rate or as_expected
+        if not self._stale_rate:
+            return tick
+        return expected if as_expected else corrected
 
     def _hand_over(self) -> None:
         if self._filled:
@@ -383,6 +408,7 @@ class Child:
             raise
         finally:
             usrp.synchronize()  # the boards' time counts in samples
+            self._next_tick, self._place, self._stale_rate = None, 0, False
             usrp.start(self._delay_s)
         return usrp.rate_hz
 

@@ -104,7 +104,7 @@ class Block(Node):
         self.array: ArrayGeometry | None = None
         self.header = Header(stream=self.name, seq=0)
         self._ready = False
-        self._lost: Loss = NO_LOSS
+        self._lost: dict[str, Loss] = dict.fromkeys(self.outputs, NO_LOSS)
         self._latest: dict[str, Frame] = {}
         self._waiting: dict[str, deque[Frame]] = {n: deque() for n, p in self.inputs.items() if not p.latest}
         self._passed: dict[str, tuple[tuple[Any, ...], tuple[ArraySpec, ...]]] = {}
@@ -157,7 +157,7 @@ class Block(Node):
         """Take one frame on ``port``; return the frames that come out, each with its output port."""
         kind = frame.header.kind
         if frame.header.lost != NO_LOSS:
-            self._lost = self._lost.plus(frame.header.lost)
+            self.lose(frame.header.lost)
         if kind == "data":
             self.set_up()
             if self.inputs[port].latest:
@@ -179,16 +179,24 @@ class Block(Node):
         self.set_up()
         return self._emit(self.flush())
 
-    @property
-    def untold_loss(self) -> Loss:
-        """What went missing upstream since the last frame that came out."""
-        return self._lost
+    def lose(self, loss: Loss) -> None:
+        """Something went missing, upstream or here: the next frame of each output says so."""
+        for name, lost in self._lost.items():
+            self._lost[name] = lost.plus(loss)
+
+    def told_loss(self, port: str) -> None:
+        """A block that fills in ``lost`` itself has told it."""
+        self._lost[port] = NO_LOSS
+
+    def untold_loss(self, port: str) -> Loss:
+        """What went missing since the last frame that came out of ``port``."""
+        return self._lost[port]
 
     def out_header(self, port: str, arrays: tuple[ArraySpec, ...], changes: Mapping[str, Any]) -> Header:
         """Header of the next frame of output ``port``: the input's, under the output's name."""
-        return self.header._replace(stream=f"{self.name}.{port}", arrays=arrays, meta={}, lost=self._lost)._replace(
-            **changes
-        )
+        return self.header._replace(
+            stream=f"{self.name}.{port}", arrays=arrays, meta={}, lost=self._lost[port]
+        )._replace(**changes)
 
     # -- inside ----------------------------------------------------------------------------------------------------
 
@@ -252,8 +260,7 @@ class Block(Node):
                 continue
             for payload in payloads if isinstance(payloads, list) else (payloads,):
                 out.append((name, self._frame(name, port, payload)))
-        if out:
-            self._lost = NO_LOSS
+                self.told_loss(name)
         return out
 
     def _frame(self, name: str, port: Port, payload: Payload) -> Frame:

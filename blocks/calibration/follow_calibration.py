@@ -266,7 +266,7 @@ class FollowCalibration(Block):
 
     def _drop(self, frames: list[Frame]) -> None:
         self._n["dropped"] += len(frames)
-        self._lost = self._lost.plus(Loss(len(frames), sum(f["iq"].shape[1] for f in frames)))
+        self.lose(Loss(len(frames), sum(f["iq"].shape[1] for f in frames)))
 
     def _corrected(self, header: Header, iq: C64, *, usable: bool = True) -> list[Payload]:
         made = self._follower.calibration
@@ -275,22 +275,22 @@ class FollowCalibration(Block):
             **{f: getattr(header, f) for f in Header._fields if f not in ("stream", "kind", "arrays", "lost")},
             "calibration": state if usable or state == "none" else "stale",
             "calibration_id": None if made is None else made.calibration_id,
-            "lost": self._lost,
+            "lost": self.untold_loss("iq"),
         }
         if self._filter is None:
-            self._lost = NO_LOSS
+            self.told_loss("iq")
             return [Out({"iq": iq}, changes)]
         start, n = header.sample_start, iq.shape[1]
         if self._next_out != start or header.lost.samples:
             if self._next_out is not None:  # at the seam some samples have no partners in all channels
-                self._lost = self._lost.plus(Loss(samples=self._filter.lead + self._filter.lag))
-                changes["lost"] = self._lost
+                self.lose(Loss(samples=self._filter.lead + self._filter.lag))
+                changes["lost"] = self.untold_loss("iq")
             self._filter.reset()
         self._next_out = None if start is None else start + n
         aligned = self._filter.push(iq)
         if not aligned.samples.shape[1]:
             return []
-        self._lost = NO_LOSS
+        self.told_loss("iq")
         if start is not None:
             changes["sample_start"] = start + aligned.first
         if header.time_ns is not None and header.sample_rate_hz is not None:

@@ -35,5 +35,5 @@ class UsableOnly(Block):
             return Out({"iq": iq}, {"meta": meta})
         why = str(meta.get("why", "not told"))
         self._held_back[why] = self._held_back.get(why, 0) + 1
-        self._lost = self._lost.plus(Loss(frames=1, samples=iq.shape[1]))
+        self.lose(Loss(frames=1, samples=iq.shape[1]))
         return None

@@ -18,7 +18,7 @@ if TYPE_CHECKING:
 #: Finds a Python with UHD; named by text, as this package imports no driver.
 _INTERPRETER = "drivers.uhd_interpreter:first_usable"
 _NOTHING = """\
-nothing was found. What can be reached is asked at the usual ports of this host, and of hosts that you name:
+What can be reached is asked at the usual ports of this host, and of hosts that you name:
   hil devices 192.168.2.1 krakensdr.local     hosts, each asked in the protocols of all families
   hil devices ip:192.168.2.1 addr=192.168.10.2 10.0.0.5:2021     one device or port
 A device that is not there can be simulated, and is then found:
@@ -57,7 +57,7 @@ only may be busy meanwhile.
     if as_json:
         write_json({"devices": [_record(one) for one in searched.found], "problems": searched.problems})
     else:
-        print_devices(searched, verbose=bool(verbose))
+        print_devices(searched, where or ())
 
 
 def place_of(word: str) -> Place:
@@ -93,10 +93,13 @@ def open_command(one: Found) -> str | None:
     from hil.cli.families import FAMILIES, record_command
 
     driver = one.driver or (FAMILIES[one.kind].driver if one.kind in FAMILIES else None)
-    return None if driver is None else record_command(driver, one.address)
+    if driver is None:
+        return None
+    needs = {family.driver: family.record_settings for family in FAMILIES.values()}
+    return record_command(driver, one.address, needs.get(driver, ()))
 
 
-def print_devices(searched: Searched, *, verbose: bool = False) -> None:
+def print_devices(searched: Searched, where: Sequence[str] = ()) -> None:
     """What was found for people, on stdout; what could not be asked on stderr."""
     from rich.markup import escape
     from rich.table import Table
@@ -104,8 +107,9 @@ def print_devices(searched: Searched, *, verbose: bool = False) -> None:
     from hil.cli.console import StdoutConsole
 
     console = StdoutConsole(140)
+    asked = f" at {', '.join(where)}" if where else ""
     if not searched.found:
-        sys.stdout.write(_NOTHING + "\n")
+        sys.stdout.write(f"nothing was found{asked}. {_NOTHING}\n")
     else:
         table = Table(box=None, pad_edge=False, header_style="cyan")
         for heading in ("device", "address", "channels", "says"):
@@ -127,11 +131,19 @@ def _record(one: Found) -> dict[str, Any]:
 
 def _says(one: Found) -> str:
     words: Sequence[str] = [
-        f"{value / 1e6:g} M{'S/s' if 'rate' in key else 'Hz'}" if key.endswith("_hz") else f"{key} {value}"
+        _word(key, value)
         for key, value in one.details.items()
-        if key in ("frequency_hz", "sample_rate_hz", "serial", "claimed", "receivers", "socket")
+        if key in ("frequency_hz", "sample_rate_hz", "serial", "claimed", "receivers")
     ]
     return ", ".join([*([one.name] if one.name else []), *words])
+
+
+def _word(key: str, value: Any) -> str:
+    if key.endswith("_hz"):
+        return f"{value / 1e6:g} M{'S/s' if 'rate' in key else 'Hz'}"
+    if key == "claimed":  # UHD says it in words
+        return "in use" if str(value) == "True" else "free"
+    return " and ".join(value) if key == "receivers" else f"{key} {value}"
 
 
 def _interpreter() -> str | None:

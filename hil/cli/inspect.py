@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Annotated, Any
 
@@ -80,9 +80,20 @@ def _cells(stream: Mapping[str, Any]) -> list[str]:
         str(stream["frames"]),
         "-" if rate is None else f"{rate:.1f}",
         numbers,
-        ", ".join(map(str, stream["epochs"])),
+        _ranges(stream["epochs"]),
         "-" if stream["missing"] is None else str(stream["missing"]),
         str(lost["frames"] if isinstance(lost, Mapping) else lost),
         ", ".join(stream["calibration"]),
         arrays,
     ]
+
+
+def _ranges(numbers: Sequence[int]) -> str:
+    """``0, 2..5``: runs of numbers in one piece."""
+    runs: list[list[int]] = []
+    for number in sorted(numbers):
+        if runs and number == runs[-1][1] + 1:
+            runs[-1][1] = number
+        else:
+            runs.append([number, number])
+    return ", ".join(str(first) if first == last else f"{first}..{last}" for first, last in runs)

@@ -56,7 +56,7 @@ def make_source(name: str, source: str, assignments: Sequence[str]) -> Source:
     driver = driver_of(source)
     if driver is not None:
         return _at(name, driver, source, assignments)
-    return _make(_driver_class(source), name, assignments)
+    return _make(driver_class(source), name, assignments)
 
 
 def make_source_at(name: str, driver: str | None, uri: str | None, assignments: Sequence[str]) -> Source:
@@ -71,7 +71,7 @@ def make_source_at(name: str, driver: str | None, uri: str | None, assignments: 
         if driver is None:
             raise GraphError(f"which driver reads {uri!r}? give --driver NAME: {', '.join(driver_names())}")
     if uri is None:
-        return _make(_driver_class(driver), name, assignments)
+        return _make(driver_class(driver), name, assignments)
     return _at(name, driver, uri, assignments)
 
 
@@ -81,7 +81,7 @@ def driver_of(address: str) -> str | None:
 
 
 def _at(name: str, driver: str, uri: str, assignments: Sequence[str]) -> Source:
-    cls = _driver_class(driver)
+    cls = driver_class(driver)
     fields = {field.name for field in msgspec.structs.fields(params_type(cls))}
     key = next((key for key in ("uri", "endpoint") if key in fields), None)
     if key is None:
@@ -96,7 +96,12 @@ def driver_names() -> list[str]:
     return [name for name in modules if _driver_in(importlib.import_module(f"{PACKAGE}.{name}")) is not None]
 
 
-def _driver_class(source: str) -> type[Source]:
+def driver_class(source: str) -> type[Source]:
+    """The driver of that name, of that family of devices, or at that ``package.module:Class``.
+
+    Raises:
+        GraphError: There is none; lists those there are.
+    """
     if ":" in source:
         cls = load_object(source)
         if not (isinstance(cls, type) and issubclass(cls, Source)):

@@ -28,6 +28,9 @@ MetricsPort = Annotated[
     int | None, typer.Option("--metrics-port", metavar="PORT", min=0, max=65535, help="Serve Prometheus metrics.")
 ]
 Control = Annotated[str, typer.Option("--control", metavar="ADDR", help="Where the control plane is bound.")]
+HelpSettings = Annotated[
+    bool, typer.Option("--help-settings", help="List what --set takes: type, limits, default, meaning.")
+]
 Inline = Annotated[bool, typer.Option("--inline", help="All blocks in this process, for debuggers.")]
 
 
@@ -46,9 +49,7 @@ def run(
     metrics_port: MetricsPort = None,
     control: Control = "tcp://127.0.0.1:*",
     inline: Inline = False,
-    help_settings: Annotated[
-        bool, typer.Option("--help-settings", help="List the flowgraph's settings: type, limits, default, meaning.")
-    ] = False,
+    help_settings: HelpSettings = False,
     verbose: Verbose = 0,
 ) -> None:
     """Run a flowgraph: print its positions until it ends, or Ctrl-C.
@@ -66,36 +67,16 @@ def run(
     """
     from hil.cli.flowgraph import known_flowgraphs, load_flowgraph
     from hil.cli.session import RunOptions, run_graph
-    from hil.cli.settings import build_settings
+    from hil.cli.settings import build_settings, describe_settings
+    from hil.cli.settings_table import print_settings_table
     from hil.errors import GraphError
 
     if flowgraph is None:
         raise GraphError(f"which flowgraph? there are {', '.join(known_flowgraphs()) or 'none'}")
     loaded = load_flowgraph(flowgraph)
     if help_settings:
-        print_settings(flowgraph)
+        print_settings_table(describe_settings(loaded.settings), loaded.doc)
         return
     graph = loaded.build(build_settings(loaded.settings, settings or (), loaded.name))
     options = RunOptions(seconds, frames, as_json, record, overwrite, picture, metrics_port, control, inline)
     run_graph(graph, options)
-
-
-def print_settings(name: str) -> None:
-    """The settings of a flowgraph as a table."""
-    from rich.markup import escape
-    from rich.table import Table
-
-    from hil.cli.console import StdoutConsole
-    from hil.cli.flowgraph import load_flowgraph
-    from hil.cli.settings import describe_settings
-
-    loaded = load_flowgraph(name)
-    console = StdoutConsole(160)
-    if loaded.doc:
-        console.print(escape(loaded.doc) + "\n")
-    table = Table(box=None, pad_edge=False, header_style="cyan")
-    for heading in ("setting", "type", "limits", "default", "meaning"):
-        table.add_column(heading, overflow="fold", no_wrap=heading == "setting")
-    for setting in describe_settings(loaded.settings):
-        table.add_row(*(escape(text) for text in setting))
-    console.print(table)

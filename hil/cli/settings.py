@@ -69,9 +69,14 @@ def default_values(kind: type[Params]) -> dict[str, Any]:
     return {f.name: _plain_default(f) for f in msgspec.structs.fields(kind) if not f.required}
 
 
-def describe_settings(kind: type[Params]) -> list[Setting]:
-    """Every setting of ``kind``, groups opened, in the order of declaration."""
-    return list(_describe(kind, "", default_values(kind)))
+def describe_settings(kind: type[Params], prefix: str = "", defaults: Mapping[str, Any] | None = None) -> list[Setting]:
+    """Every setting of ``kind``, groups opened, in the order of declaration.
+
+    Args:
+        prefix: Of the paths, ``"device."``.
+        defaults: Plain values that count in the place of the fields' own.
+    """
+    return list(_describe(kind, prefix, {**default_values(kind), **(defaults or {})}))
 
 
 def _assign(kind: type[Params], plain: dict[str, Any], path: str, text: str, who: str) -> None:

@@ -12,7 +12,7 @@ import typer
 
 from hil.cli.families import FAMILIES, Family
 from hil.cli.guard import Verbose, guarded
-from hil.cli.run import Json, Set
+from hil.cli.run import HelpSettings, Json, Set
 
 #: The simulated array on the package's own wire; the other devices speak the protocols of real hardware.
 OWN = "xl-array"
@@ -33,6 +33,7 @@ def sim(
     ] = None,
     control: Annotated[str, typer.Option(metavar="ADDR", help="Where commands are answered.")] = _LOOPBACK,
     config: Annotated[str | None, typer.Option(metavar="FILE", help="Parameters as JSON; --set goes on top.")] = None,
+    help_settings: HelpSettings = False,
     as_json: Json = False,
     verbose: Verbose = 0,
 ) -> None:
@@ -47,23 +48,53 @@ that of the simulated array: --set device.sources=...
     [cyan]hil sim xl-array --config scene.json --endpoint tcp://127.0.0.1:5555[/cyan]
     [cyan]hil sim fmcomms5 --port 30431 --set device.frequency_hz=2.45e9[/cyan]
     [cyan]hil sim heimdall --set version=2[/cyan]
+    [cyan]hil sim usrp --help-settings[/cyan]
     [cyan]hil ctl fmcomms5 fault kind=drop_connection[/cyan]
     """
     from hil.errors import GraphError
 
+    if help_settings:
+        _print_settings(device)
+        return
     if device == OWN:
         if port is not None:
             raise GraphError(f"{OWN} has an address, not a port: give --endpoint tcp://127.0.0.1:{port}")
         _serve_own(settings or (), endpoint or _LOOPBACK, control, config, as_json)
         return
-    family = FAMILIES.get(device)
-    if family is None:
-        raise GraphError(f"no simulated device {device!r}: there are {', '.join(DEVICES)}")
+    family = _family(device)
     if endpoint is not None:
         raise GraphError(f"{device} has a port, not an endpoint: give --port N, and --set host=ADDRESS")
     if port is not None and family.port is None:
         raise GraphError(f"{device} has no port to choose, as its clients know it by address: give --set host=ADDRESS")
     _serve_family(device, family, settings or (), port, control, config, as_json)
+
+
+def _family(device: str) -> Family:
+    from hil.errors import GraphError
+
+    if device not in FAMILIES:
+        raise GraphError(f"no simulated device {device!r}: there are {', '.join(DEVICES)}")
+    return FAMILIES[device]
+
+
+def _print_settings(device: str) -> None:
+    """What ``--set`` takes: of the server, then of the simulated array behind it, and the faults that it can do."""
+    from hil.cli.flowgraph import load_object
+    from hil.cli.settings import describe_settings
+    from hil.cli.settings_table import print_settings_table
+    from hil.params import params_type
+
+    array = load_object("sim_device.params:XlArrayParams")
+    if device == OWN:
+        print_settings_table(describe_settings(array), "The simulated array, docs/sim-device.md.")
+        return
+    family = _family(device)
+    server = _server_class(family)
+    given = {**family.settings_for_port(None, {}), **family.with_parameters({})}
+    own = [s for s in describe_settings(params_type(server), defaults=given) if s.path != "device"]
+    of_array = describe_settings(array, "device.", {**server.device_defaults, **given.get("device", {})})
+    print_settings_table([*own, *of_array], (server.__doc__ or "").partition("\n\n")[0])
+    sys.stdout.write(f"\nfaults, by hil ctl {device} fault kind=KIND: {', '.join(server.fault_kinds)}\n")
 
 
 def _serve_own(settings: Sequence[str], endpoint: str, control: str, config: str | None, as_json: bool) -> None:
@@ -96,12 +127,12 @@ def _serve_family(
         where = addresses["uri"]
         return [
             f"{device} is at {where} and takes commands at {addresses['control']}",
-            *(f"  {command}" for command in family.commands(where)),
+            *(f"  {command}" for command in family.commands(where, addresses.get("channels"))),
         ]
 
     with _announced(device, lines, as_json) as ready:
         params = load_object("sim_device.servers.serve:read_settings")(config, settings)
-        params = {**family.settings_for_port(port, params), **family.parameters, **params}
+        params = {**family.settings_for_port(port, params), **family.with_parameters(params)}
         load_object("sim_device.servers.serve:serve")(_server_class(family), params, control, ready)
 
 

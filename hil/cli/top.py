@@ -100,13 +100,13 @@ def _watch(client: ControlClient, before: _Sample, interval_s: float) -> None:
 
 
 def _print(sample: _Sample, before: _Sample | None) -> None:
-    """Once, into whatever stdout is; a line too long for it is wrapped there, names and numbers are never cut."""
+    """Once, into whatever stdout is; a line too long for it is wrapped there, nothing is cut."""
     from rich.measure import Measurement
 
     from hil.cli.console import StdoutConsole
 
     console = StdoutConsole(140)
-    shown = _render(sample, before, console.width)
+    shown = _render(sample, before, _ANY_WIDTH)
     needed = Measurement.get(console, console.options.update(width=_ANY_WIDTH), shown).maximum
     console.width = max(console.width, needed)
     console.print(shown)

@@ -69,6 +69,6 @@ def ask_uri(uri: str, timeout_s: float) -> Found | None:
     except ChildFailed:
         return None
     receivers = {name: n for name, n in told["receivers"].items() if n}
-    radio = next((n for n in told["names"] if re.match(r"ad9\d\d\d|adrv|ad9361", n)), "")
-    kind = "iio" if not radio else f"iio {radio.partition('-')[0]}"
+    chips = [name for name in told["names"] if re.match(r"ad9\d\d\d|adrv", name)]
+    kind = " ".join(["iio", *(["fmcomms5"] if "ad9361-phy-B" in chips else [c.partition("-")[0] for c in chips[:1]])])
     return Found(kind, uri, "iio", max(receivers.values(), default=0), told["name"], {"receivers": receivers})

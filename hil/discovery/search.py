@@ -113,7 +113,14 @@ def merged(found: Sequence[Found]) -> list[Found]:
             by_place[key] = known._replace(
                 simulated=True, address=one.address, channels=channels, name=one.name, details=details
             )
-    return sorted(by_place.values(), key=lambda f: (f.kind, f.address))
+    others = {place for one in by_place.values() for place in _further_places(one.address)}
+    return sorted((one for key, one in by_place.items() if key not in others), key=lambda f: (f.kind, f.address))
+
+
+def _further_places(address: str) -> list[str]:
+    """``host:port`` of the further ports of one device, ``srsran://host:2000,2001``."""
+    host, colon, ports = address.partition("://")[2].partition("?")[0].rpartition(":")
+    return [f"{host}:{port}" for port in ports.split(",")[1:]] if colon else []
 
 
 def _place(address: str) -> str:

@@ -378,8 +378,8 @@ class Worker:
 
     def _announce_end(self, name: str) -> None:
         node = self.nodes[name]
-        lost = node.untold_loss if isinstance(node, Block) else NO_LOSS
         for port in node.outputs:
+            lost = node.untold_loss(port) if isinstance(node, Block) else NO_LOSS
             last = self._last_header.get((name, port), Header(stream=f"{name}.{port}", seq=0))
             eof = Frame(last._replace(kind="eof", stream=f"{name}.{port}", arrays=(), meta={}, lost=lost))
             for out in self.outgoing.get((name, port), ()):

@@ -78,8 +78,9 @@ class ProtocolServer:
 
     @property
     def addresses(self) -> dict[str, Any]:
-        """How to reach it: at least ``uri`` (as its driver takes it), ``control`` and ``pid``."""
-        return {"uri": self.uri, "control": self.control.endpoint, "pid": os.getpid()}
+        """How to reach it: at least ``uri`` (as its driver takes it), ``channels``, ``control`` and ``pid``."""
+        channels = self.feed.n_channels
+        return {"uri": self.uri, "channels": channels, "control": self.control.endpoint, "pid": os.getpid()}
 
     @property
     def uri(self) -> str:
@@ -163,9 +164,10 @@ class ProtocolServer:
         return list(self.fault_kinds)
 
     def stats(self) -> dict[str, Any]:
-        """Return counters: samples read, faults done and waiting."""
+        """Return counters: samples read, faults done and waiting; when tick 0 was, by the device's clock."""
         return {
             "tick": self.feed.head,
+            "tick_0_utc_ns": self.feed.utc_ns(0),
             "faults_done": dict(self.faults.n_done),
             "faults_waiting": self.faults.n_waiting,
         }

@@ -96,6 +96,16 @@ def test_time_is_utc_where_it_is_asked_for_and_channels_can_be_chosen() -> None:
         assert header.arrays[0].shape == (1, 5000, 2)
 
 
+@pytest.mark.slow
+@needs_uhd
+def test_another_rate_than_the_boards_ran_at_leaves_the_ticks_exact() -> None:
+    """UHD 4.3 tells the time of samples inside a packet at the rate that the device was opened with."""
+    with boards(2, device={**DEVICE, "sample_rate_hz": 2 * RATE_HZ}) as usrp, opened(usrp.uri) as driver:
+        frames = read_until(driver, has_data(12))
+    assert contiguous(frames) and events(frames) == []
+    assert {h.sample_rate_hz for h in data(frames)} == {RATE_HZ}
+
+
 def test_time_of_a_tick_is_exact() -> None:
     tick = 1_700_000_000 * 61_440_000 + 1
     assert _time_ns(tick, 61.44e6) == 1_700_000_000 * 10**9 + 16

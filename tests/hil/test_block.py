@@ -12,7 +12,7 @@ from hil.array import ArrayGeometry
 from hil.block import Block, Out, Result
 from hil.descriptor import descriptor_frame
 from hil.errors import ParamError, PortError
-from hil.frame import Frame, Header, Loss
+from hil.frame import NO_LOSS, Frame, Header, Loss
 from hil.params import Params
 from hil.port import Port, check_connection, field
 from tests.jig import check_block
@@ -141,7 +141,7 @@ def test_losses_add_up_until_something_comes_out():
     block = Blocks4("s")
     assert block.feed("x", iq(0, 2, lost=Loss(1, 2, 0))) == []
     first, second = block.feed("x", iq(1, 6, lost=Loss(2, 0, 5)))
-    assert first[1].header.lost == second[1].header.lost == Loss(3, 2, 5)
+    assert first[1].header.lost == Loss(3, 2, 5) and second[1].header.lost == Loss()  # once a stream
     ((_, third),) = block.feed("x", iq(2, 4))
     assert third.header.lost == Loss()
 
@@ -212,3 +212,25 @@ def test_a_connection_that_does_not_fit_names_both_ends(sink, sizes, message):
     source = Port("complex64", "sensor snapshot", "FS")
     with pytest.raises(PortError, match=message):
         check_connection(source, {"sensor": 4}, "cal.y", sink, sizes, "cov.x")
+
+
+class Rarely(Block):
+    """Gives one output for each frame, another for every third."""
+
+    inputs = {"x": Port.any()}
+    outputs = {"always": Port.any(), "rarely": Port.any()}
+
+    def process(self, x: Any) -> Any:
+        return x, x if self.header.seq % 3 == 2 else None
+
+
+def test_each_output_tells_all_that_was_lost_before_its_frames() -> None:
+    block = Rarely("b")
+    told: dict[str, list[int]] = {"always": [], "rarely": []}
+    for seq in range(8):
+        lost = Loss(frames=1, samples=10) if seq in (1, 4, 7) else NO_LOSS
+        header = Header(stream="s.x", seq=seq, lost=lost)
+        for port, out in block.feed("x", Frame.of(header, x=(np.zeros(2), "sensor", ""))):
+            told[port].append(out.header.lost.frames)
+    assert told == {"always": [0, 1, 0, 0, 1, 0, 0, 1], "rarely": [1, 1]}
+    assert (block.untold_loss("always"), block.untold_loss("rarely").frames) == (NO_LOSS, 1)

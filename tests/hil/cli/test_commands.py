@@ -12,6 +12,7 @@ from typing import Any
 
 import pytest
 
+from hil.cli.inspect import _ranges
 from tests.hil.cli.running import CIRCLING, check_records, hil, lines_of, start
 
 
@@ -136,3 +137,7 @@ def test_device_is_recorded_and_commanded(device: dict[str, Any], tmp_path: Path
         assert summary["evaluation"]["single_frame"]["rmse_m"] < 0.5
         listed = hil("replay", path, "--json")
         assert json.loads(listed.stdout.splitlines()[0])["stream"] in ("replay.iq", "replay.truth")
+
+
+def test_epochs_are_told_in_runs() -> None:
+    assert _ranges([0, 1, 2, 5, 7, 8]) == "0..2, 5, 7..8" and _ranges([3]) == "3" and _ranges([]) == ""

@@ -76,6 +76,13 @@ def test_refusals() -> None:
         make_source("device", "hil.frame:Frame", [])
 
 
+def test_settings_of_a_driver_are_listed() -> None:
+    text = hil("record", "--driver", "iio", "--help-settings").stdout
+    assert "gain_mode" in text and "a device silent for so long counts as gone" in text
+    assert "oai_tracer" in hil("record", "--help-settings").stderr
+    assert "got nothing" in hil("record").stderr
+
+
 def test_record_wants_each_thing_once(tmp_path: Path) -> None:
     path = str(tmp_path / "a.mcap")
     for words in ((path,), ("xl-array", path, "more"), ("xl-array", path, "--driver", "iio"), ("--driver", "iio")):

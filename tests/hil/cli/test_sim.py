@@ -12,7 +12,10 @@ from typing import Any
 
 import pytest
 
+from drivers.live import LiveDriver
 from hil.cli.families import FAMILIES, Family, record_command
+from hil.cli.flowgraph import load_flowgraph
+from hil.cli.settings import build_settings
 from hil.runtime import registry
 from tests.hil.cli.running import hil, start
 
@@ -50,20 +53,47 @@ def test_every_family_is_served_and_noted(name: str) -> None:
         assert note["pid"] == process.pid == addresses["pid"]
         commands = FAMILIES[name].commands(addresses["uri"])
         assert not any("{" in c and "{uri}" in c for c in commands)
-        assert commands[-1] == record_command(FAMILIES[name].driver, addresses["uri"])
+        assert commands[-1].startswith(record_command(FAMILIES[name].driver, addresses["uri"]))
 
 
 def test_commands_are_for_copying(tmp_path: Path) -> None:
     process = start("sim", "heimdall", "--port", "0", "--set", "version=2")
     assert process.stdout is not None
-    lines = [process.stdout.readline() for _ in range(4)]
+    lines = [process.stdout.readline() for _ in range(5)]
     process.send_signal(signal.SIGINT)
     assert process.wait(60) == 0
     process.communicate()
     assert "?version=2" in lines[0]
     assert "krakensdr_doa: DAQ IP address 127.0.0.1" in lines[1]
-    assert "hil record --driver heimdall --uri 'heimdall://127.0.0.1:" in lines[2]  # & would end it in a shell
-    assert lines[3].startswith("  hil ctl tcp://")
+    assert "hil run live_heimdall --set kraken.uri='heimdall://127.0.0.1:" in lines[2]  # & would end it in a shell
+    assert "hil record --driver heimdall --uri 'heimdall://127.0.0.1:" in lines[3]
+    assert lines[4].startswith("  hil ctl tcp://")
+
+
+@pytest.mark.parametrize("name", [n for n, family in FAMILIES.items() if family.receiver is not None])
+def test_the_receiver_of_each_family_is_one(name: str) -> None:
+    """Its flowgraph takes the settings that are told, and has no simulated device of its own then."""
+    family = FAMILIES[name]
+    assert family.receiver is not None
+    flowgraph, *settings = family.receiver.format(uri="URI", channels=4).split(" --set ")
+    loaded = load_flowgraph(flowgraph)
+    graph = loaded.build(build_settings(loaded.settings, settings, name))
+    source = next(node for node in graph.nodes.values() if isinstance(node, LiveDriver))
+    assert (source.params.uri, source.params.embedded) == ("URI", False)
+
+
+def test_what_is_given_goes_on_top_of_the_scene_of_a_family() -> None:
+    family = FAMILIES["iio"]
+    params = family.with_parameters({"loop_ticks": None, "device": {"array": {"kind": "ula", "n": 256}}})
+    assert params["loop_ticks"] is None and params["model"] == "iio"
+    assert params["device"]["array"]["n"] == 256 and len(params["device"]["sources"]) == 1
+
+
+def test_settings_are_listed_with_those_of_the_array_and_the_faults() -> None:
+    text = hil("sim", "heimdall", "--help-settings").stdout
+    assert "calibration_s" in text and "device.sources" in text and "2400000.0" in text
+    assert "hil ctl heimdall fault kind=KIND: stall," in text
+    assert "sources" in hil("sim", "xl-array", "--help-settings").stdout
 
 
 def test_ports() -> None:

@@ -9,7 +9,7 @@ from pathlib import Path
 
 import pytest
 
-from hil.cli.devices import open_command, place_of
+from hil.cli.devices import open_command, place_of, print_devices
 from hil.discovery import iio, search, uhd
 from hil.discovery.child import ChildFailed, ask_child
 from hil.discovery.found import Found
@@ -102,6 +102,34 @@ def test_one_entry_a_device() -> None:
     assert two == other and not two.simulated
 
 
+def test_the_ports_of_one_device_are_one_entry() -> None:
+    """srsRAN's radio has a socket a channel; a search meets each of them."""
+    sockets = [Found("ZeroMQ REP", f"tcp://127.0.0.1:{port}", None) for port in (2000, 2001, 2002)]
+    radio = Found("srsran", "srsran://127.0.0.1:2000,2001", None, 2, "hil sim srsran", simulated=True)
+    assert [one.address for one in merged([*sockets, radio])] == [radio.address, "tcp://127.0.0.1:2002"]
+
+
+@pytest.mark.parametrize(
+    ("names", "kind"),
+    [
+        (["ad9361-phy", "cf-ad9361-lpc"], "iio ad9361"),
+        (["ad9361-phy", "cf-ad9361-A", "ad9361-phy-B"], "iio fmcomms5"),
+        (["hil-array-adc"], "iio"),
+    ],
+)
+def test_kinds_of_radios_behind_iiod(names: list[str], kind: str, monkeypatch: pytest.MonkeyPatch) -> None:
+    told = {"name": "board", "receivers": {"adc": 2}, "names": names}
+    monkeypatch.setattr(iio, "ask_child", lambda command, timeout_s: told)
+    found = iio.ask_uri("ip:h", 1.0)
+    assert found is not None and found.kind == kind
+
+
+def test_what_a_device_says_is_in_words(capsys: pytest.CaptureFixture[str]) -> None:
+    details = {"receivers": {"adc-a": 2, "adc-b": 4}, "frequency_hz": 2.4e9, "sample_rate_hz": 1e6, "claimed": "True"}
+    print_devices(search.Searched([Found("x", "ip:h", "iio", 4, "N", details)], {}))
+    assert "N, adc-a and adc-b, 2400 MHz, 1 MS/s, in use" in capsys.readouterr().out
+
+
 @pytest.mark.parametrize(
     ("word", "place"),
     [
@@ -131,11 +159,13 @@ def test_how_to_open() -> None:
     )
     assert "--driver oai_tracer" in str(open_command(Found("gnodeb", "tcp://h:2021", None)))
     assert open_command(Found("ZeroMQ REP", "tcp://h:2000", None)) is None
+    assert str(open_command(Found("srsran", "srsran://h:2000", None))).endswith("--for 10 --set frequency_hz=3.5e9")
 
 
 def test_nothing_found_is_helped() -> None:
     result = hil("devices", "127.0.0.1:1", "--timeout", "2")
     assert result.exit_code == 0, result.stderr
+    assert result.stdout.startswith("nothing was found at 127.0.0.1:1. ")
     assert "hil sim ad9361" in result.stdout and "hil doctor" in result.stdout
     told = json.loads(hil("devices", "127.0.0.1:1", "--json").stdout)
     assert told == {"devices": [], "problems": {}}
