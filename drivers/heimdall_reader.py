@@ -11,12 +11,14 @@ import numpy as np
 import numpy.typing as npt
 
 from drivers.live import ConnectionLost
+from drivers.memory_pool import MemoryPool
 from hil.errors import WireError
 from hil.formats import heimdall
 from hil.formats.heimdall import HeaderV1, HeaderV2
 
 #: Asked of the system for what waits in a connection.
 _RECEIVE_BYTES = 4 << 20
+_NOTHING: npt.NDArray[np.uint8] = np.empty(0, np.uint8)
 
 
 class Pieces:
@@ -81,7 +83,8 @@ class ReaderV1:
         self._head = bytearray(heimdall.V1_BYTES)
         self._filled = 0
         self._header: HeaderV1 | None = None
-        self._payload: npt.NDArray[np.complex64] = np.empty((0, 0), np.complex64)
+        self._pool = MemoryPool(0)
+        self._payload = _NOTHING
         self._ask(heimdall.START)
 
     def read(self, end_s: float) -> tuple[HeaderV1, npt.NDArray[np.complex64]] | None:
@@ -100,13 +103,16 @@ class ReaderV1:
                 # there is nothing to go on from: the length of what follows is not known
                 raise ConnectionLost(f"a header was damaged: {error}") from error
             h = self._header
-            self._payload = np.empty((h.n_channels, h.n_samples), np.complex64)
-            self._filled = 0
-        memory = self._payload.reshape(-1).view(np.uint8).data
-        self._filled = self._pieces.fill(memory, self._filled, end_s)
-        if self._filled < len(memory):
+            n_bytes = 8 * h.n_channels * h.n_samples
+            if n_bytes != self._pool.n_bytes:
+                self._pool = MemoryPool(n_bytes)
+            self._payload, self._filled = self._pool.take(), 0
+        self._filled = self._pieces.fill(self._payload.data, self._filled, end_s)
+        if self._filled < len(self._payload):
             return None
-        frame = self._header, self._payload
+        h = self._header
+        frame = h, self._payload.view(np.complex64).reshape(h.n_channels, h.n_samples)
+        self._payload = _NOTHING
         self._header, self._filled = None, 0
         self._ask(heimdall.NEXT)
         return frame
@@ -139,8 +145,10 @@ class ReaderV2:
         self._pieces = Pieces(sock)
         self._head = bytearray()
         self._header: HeaderV2 | None = None
-        self._payload: npt.NDArray[np.uint8] = np.empty(0, np.uint8)
+        self._pool = MemoryPool(0)
+        self._payload = _NOTHING
         self._filled = 0
+        self._usual_bytes = heimdall.V2_FIXED_BYTES
         self._skipping = self.skipped = 0
 
     def read(self, end_s: float) -> tuple[HeaderV2, npt.NDArray[np.uint8]] | None:
@@ -157,8 +165,10 @@ class ReaderV2:
                 if not self._more(end_s):
                     return None
                 continue
-            self._header = header
-            self._payload = np.empty(header.payload_bytes, np.uint8)
+            self._header, self._usual_bytes = header, header.header_bytes
+            if header.payload_bytes != self._pool.n_bytes:
+                self._pool = MemoryPool(header.payload_bytes)
+            self._payload = self._pool.take()
             rest = self._head[header.header_bytes :]
             self._filled = min(len(rest), len(self._payload))
             self._payload[: self._filled] = np.frombuffer(rest, np.uint8)[: self._filled]
@@ -167,14 +177,16 @@ class ReaderV2:
         self._filled = self._pieces.fill(self._payload.data, self._filled, end_s)
         if self._filled < len(self._payload):
             return None
-        self._header = None
+        samples = self._payload.reshape(h.n_channels, h.n_samples, 2)
+        self._header, self._payload = None, _NOTHING
         self.skipped, self._skipping = self._skipping, 0
-        return h, self._payload.reshape(h.n_channels, h.n_samples, 2)
+        return h, samples
 
     def _more(self, end_s: float) -> bool:
-        """Read what is missing of a header, and nothing of what follows it."""
+        """Read what is missing of a header: as long as the last one was, else as long as it says."""
         known = len(self._head) >= heimdall.V2_FIXED_BYTES
         wanted = heimdall.V2_FIXED_BYTES + (8 * int.from_bytes(self._head[4:8], "big") if known else 0)
+        wanted = max(wanted, self._usual_bytes)
         piece = bytearray(max(wanted - len(self._head), 1))
         n = self._pieces.fill(memoryview(piece), 0, end_s)
         self._head += piece[:n]

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import ctypes
 import queue
-import sys
 import threading
 import time
 from collections.abc import Callable, Sequence
@@ -15,6 +14,7 @@ import numpy as np
 import numpy.typing as npt
 
 from drivers.iio_control import IioControl, RadioState
+from drivers.memory_pool import MemoryPool
 
 I16 = npt.NDArray[np.int16]
 
@@ -22,8 +22,6 @@ I16 = npt.NDArray[np.int16]
 _QUEUE = 4
 #: How long a thread may take to end by itself, as the buffer can then be closed in peace; and once it was cancelled.
 _PATIENCE_S, _JOIN_S = 0.25, 1.0
-#: Blocks of memory that are used again and again: fresh memory costs more than the copy itself.
-_POOL = 32
 
 
 class IioBlock(NamedTuple):
@@ -42,24 +40,6 @@ class IioBlock(NamedTuple):
     arrived_ns: int
     overflow: bool = False
     state: RadioState | None = None
-
-
-class Pool:
-    """Arrays of one size, each given out again once nobody else refers to it."""
-
-    def __init__(self, n_items: int) -> None:
-        self._n_items = n_items
-        self._arrays: list[I16] = []
-
-    def take(self) -> I16:
-        """Return an array ``[item]``; views of it keep it from being given out again."""
-        for k in range(len(self._arrays)):
-            if sys.getrefcount(self._arrays[k]) == 2:  # the list's reference and the argument's
-                return self._arrays[k]
-        array = np.empty(self._n_items, np.int16)
-        if len(self._arrays) < _POOL:
-            self._arrays.append(array)
-        return array
 
 
 def _extent_of(iio: ModuleType, buffer: Any) -> Callable[[], tuple[int, int, int]]:
@@ -112,7 +92,7 @@ class IioReader:
         adc.set_kernel_buffers_count(n_blocks)
         self._buffer = iio.Buffer(adc, n_samples, False)
         self._extent = _extent_of(iio, self._buffer)
-        self._pool = Pool(n_samples * len(self._channels))
+        self._pool = MemoryPool(2 * n_samples * len(self._channels))
         self._waiting: queue.SimpleQueue[IioBlock | Exception] = queue.SimpleQueue()
         self._room = threading.Semaphore(_QUEUE)
         self._views: dict[int, I16] = {}
@@ -180,7 +160,7 @@ class IioReader:
         n = min((end - start) // (2 * columns), self._n)
         if n == 0:
             return None
-        out = self._pool.take()[: n * columns]
+        out = self._pool.take().view(np.int16)[: n * columns]
         np.copyto(out, self._view(start)[: n * columns])
         return out.reshape(n, columns // 2, 2)
 

@@ -79,9 +79,12 @@ class Ledger:
             lost = lost.plus(Loss(samples=tick - self.next_tick))
         if lost.samples or lost.frames:
             out.append(self.event("gap", samples=lost.samples, frames=lost.frames))
-        all_lost = self._lost.plus(lost).plus(Loss(clipped=clipped))
-        self.total, self._lost = self.total.plus(all_lost), NO_LOSS
-        header = self._header(tick, time_ns, timebase)._replace(lost=all_lost, meta=dict(meta or {}))
+        all_lost = self._lost.plus(lost)
+        if clipped:
+            all_lost = all_lost.plus(Loss(clipped=clipped))
+        if all_lost != NO_LOSS:
+            self.total, self._lost = self.total.plus(all_lost), NO_LOSS
+        header = self._header(tick, time_ns, timebase, all_lost, dict(meta or {}))
         out.append(Frame.of(header, **arrays))
         self.next_tick = None if tick is None else tick + n_samples
         self.seq += 1
@@ -96,6 +99,11 @@ class Ledger:
     def event(self, event: str, **values: Any) -> Frame:
         """Something happened before the next frame: ``overflow``, ``disconnected`` ..."""
         return Frame(self._header()._replace(kind="event", meta={"event": event, **values}))
+
+    def unnumbered_gap(self, missing_s: float) -> Frame:
+        """Samples are missing, somewhere before the next frame, that nothing numbers; about how long they last."""
+        why = "fewer samples came than the clock of this host says"
+        return self.event("gap", samples=None, frames=None, seconds=missing_s, why=why)
 
     def new_epoch(self, event: str, *, ticks_go_on: bool = False, **values: Any) -> list[Frame]:
         """A retune, gain change, reconnect ... : what was calibrated before is stale. The event, and a descriptor.
@@ -129,7 +137,14 @@ class Ledger:
             "samples_clipped": self.total.clipped,
         }
 
-    def _header(self, tick: int | None = None, time_ns: int | None = None, timebase: Timebase | None = None) -> Header:
+    def _header(
+        self,
+        tick: int | None = None,
+        time_ns: int | None = None,
+        timebase: Timebase | None = None,
+        lost: Loss = NO_LOSS,
+        meta: Mapping[str, Any] | None = None,
+    ) -> Header:
         return Header(
             stream=self.stream,
             seq=self.seq,
@@ -141,4 +156,6 @@ class Ledger:
             timebase=timebase,
             host_time_ns=time.time_ns(),
             array_id=self.array.array_id,
+            lost=lost,
+            meta={} if meta is None else meta,
         )

@@ -14,7 +14,7 @@ from drivers.ledger import Ledger
 from drivers.srs_occasions import CLOCK_TOLERANCE_S, FrameClock, Occasions, same_antennas
 from hil.errors import WireError
 from hil.formats.srs import FRAME_S, FRAMES_PER_CYCLE, SUBCARRIERS_PER_RB
-from hil.formats.t_tracer import EventFormat, Record, decode_event
+from hil.formats.t_tracer import EventFormat, Record, buffer_reader
 from hil.frame import Frame, Loss
 from hil.params import Count, Hz, Index, Params
 
@@ -22,6 +22,8 @@ I16 = npt.NDArray[np.int16]
 
 ARRIVAL = "GNB_PHY_UL_SRS_TOA_NS"
 EVENTS = {"interpolated": "GNB_PHY_UL_FREQ_CHANNEL_ESTIMATE", "least_squares": "GNB_PHY_SRS_LS_ESTIMATE"}
+#: In place of a number that older events have not.
+_ABSENT = -1
 #: Terminals whose occasion may be incomplete at a time; beyond it the oldest is given up.
 _MOST_OPEN = 64
 #: An incomplete occasion is given up after so long.
@@ -67,7 +69,7 @@ class _Open:
 
     __slots__ = ("began_s", "came", "frame", "iq", "n_came", "slot", "time_ns")
 
-    def __init__(self, n_symbols: int, n_antennas: int, n: int, frame: int, slot: int | None, time_ns: int) -> None:
+    def __init__(self, n_symbols: int, n_antennas: int, n: int, frame: int, slot: int, time_ns: int) -> None:
         self.iq: I16 = np.empty((n_symbols, n_antennas, n, 2), np.int16)
         self.came = [False] * n_antennas
         self.n_came = 0
@@ -95,11 +97,13 @@ class TracerFrames:
     ) -> None:
         self.params, self.ledger, self.n_antennas, self._live = params, ledger, n_antennas, live
         self._event = formats[EVENTS[params.estimate]]
-        self._buffer = next(name for kind, name in self._event.fields if kind == "buffer")
         self._arrival = formats.get(ARRIVAL) if params.arrival else None
+        self._read = buffer_reader(self._event, ("rnti", "port", "frame", "slot", "antenna"), _ABSENT)
+        self._read_arrival = None if self._arrival is None else buffer_reader(self._arrival, ("rnti",), _ABSENT)
         self._offset_hz = subcarrier_hz(params)
         self._n = len(self._offset_hz)
         self._n_fft: int | None = None
+        self._places: tuple[int, tuple[tuple[slice, slice], ...]] | None = None
         self._open: dict[tuple[int, int], _Open] = {}
         self._whole: deque[_Whole] = deque()
         self._clock = FrameClock(FRAMES_PER_CYCLE, FRAME_S)
@@ -107,7 +111,6 @@ class TracerFrames:
         self._wall: tuple[int, int] | None = None
         self._same: list[list[int]] = []
         self._lost = 0
-        self._n_frames = 0
 
     @property
     def enabled(self) -> set[int]:
@@ -118,14 +121,18 @@ class TracerFrames:
         """Return the frames that ``record`` completes, and events before them."""
         if record.type == self._event.number:
             return self._estimate(record)
-        if self._arrival is not None and record.type == self._arrival.number and self._whole:
+        if (
+            self._arrival is not None
+            and self._read_arrival is not None
+            and record.type == self._arrival.number
+            and self._whole
+        ):
             try:
-                values = decode_event(self._arrival, record.payload)
-                buffer = next(values[name] for kind, name in self._arrival.fields if kind == "buffer")
+                (rnti,), buffer = self._read_arrival(record.payload)
                 toa_ns = np.frombuffer(buffer, "<i2").tolist()
             except (WireError, ValueError) as error:
                 return [self.ledger.event("corrupt", why=str(error))]
-            return self._give(int(values["rnti"]), toa_ns)
+            return self._give(rnti, toa_ns)
         return []
 
     def idle(self) -> list[Frame]:
@@ -147,11 +154,10 @@ class TracerFrames:
 
     def _estimate(self, record: Record) -> list[Frame]:
         try:
-            values = decode_event(self._event, record.payload)
+            (rnti, port, frame, slot, antenna), buffer = self._read(record.payload)
         except WireError as error:
             return [self.ledger.event("corrupt", why=str(error))]
-        antenna, frame, slot = values["antenna"], values["frame"], values.get("slot")
-        key = int(values["rnti"]), int(values.get("port", 0))
+        key = rnti, 0 if port == _ABSENT else port
         if not (0 <= antenna < self.n_antennas and 0 <= frame < FRAMES_PER_CYCLE):
             why = f"antenna {antenna} of {self.n_antennas}, frame {frame} of rnti {key[0]}"
             return [self.ledger.event("corrupt", why=why)]
@@ -167,7 +173,7 @@ class TracerFrames:
                 out += self._give_up(next(iter(self._open)))
             occasion = _Open(self.params.n_symbols, self.n_antennas, self._n, frame, slot, record.time_ns)
             self._open[key] = occasion
-        if why := self._unpack(values[self._buffer], occasion.iq[:, antenna]):
+        if why := self._unpack(buffer, occasion.iq[:, antenna]):
             return [*out, self.ledger.event("short_read", rnti=key[0], frame=frame, antenna=antenna, why=why)]
         occasion.came[antenna] = True
         occasion.n_came += 1
@@ -188,20 +194,27 @@ class TracerFrames:
             expected = self._n_fft or f"at least {SUBCARRIERS_PER_RB * p.n_rb}"
             return f"{len(buffer)} bytes are {n_fft} bins of {p.n_symbols} symbols, expected {expected}"
         bins = np.frombuffer(buffer, "<i2").reshape(p.n_symbols, self._n_fft, 2)
-        first = (
-            p.first_subcarrier
-            - SUBCARRIERS_PER_RB * p.n_rb // 2
-            + (self._n_fft // 2 if p.bin_order == "centred" else 0)
-        )
-        span = p.n_subcarriers
-        if first < 0 < first + span:  # it wraps
-            n_below = -(first // p.step)  # those below the centre
-            into[:, :n_below] = bins[:, first :: p.step]
-            into[:, n_below:] = bins[:, first + n_below * p.step : first + span : p.step]
-        else:
-            start = first % self._n_fft
-            into[...] = bins[:, start : start + span : p.step]
+        for to, of in self._pieces(self._n_fft):
+            into[:, to] = bins[:, of]
         return ""
+
+    def _pieces(self, n_fft: int) -> tuple[tuple[slice, slice], ...]:
+        """Where in the frame the sounded bins go, and where in the FFT they are."""
+        if self._places is not None and self._places[0] == n_fft:
+            return self._places[1]
+        p = self.params
+        first = p.first_subcarrier - SUBCARRIERS_PER_RB * p.n_rb // 2 + (n_fft // 2 if p.bin_order == "centred" else 0)
+        end = first + p.n_subcarriers
+        pieces: tuple[tuple[slice, slice], ...]
+        if first < 0 < end:  # it wraps
+            n_below = -(first // p.step)  # those below the centre
+            rest = slice(first + n_below * p.step, end, p.step)
+            pieces = ((slice(0, n_below), slice(first, None, p.step)), (slice(n_below, None), rest))
+        else:
+            start = first % n_fft
+            pieces = ((slice(None), slice(start, start + p.n_subcarriers, p.step)),)
+        self._places = n_fft, pieces
+        return pieces
 
     def _give(self, rnti: int, toa_ns: list[int]) -> list[Frame]:
         """Give what waits, with the times of arrival of ``rnti``."""
@@ -233,7 +246,7 @@ class TracerFrames:
         lost, self._lost = self._lost + missed * self.params.n_symbols, 0
         for symbol, iq in enumerate(occasion.iq):
             meta: dict[str, Any] = {"frame": occasion.frame, "port": port, "symbol": symbol}
-            if occasion.slot is not None:
+            if occasion.slot != _ABSENT:
                 meta["slot"] = occasion.slot
             if toa_ns is not None:
                 meta["toa_ns"] = toa_ns

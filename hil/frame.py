@@ -8,6 +8,7 @@ shared by every block of a worker, and cheap, because one is made a frame and a 
 from __future__ import annotations
 
 from collections.abc import Mapping
+from functools import lru_cache
 from typing import Any, Literal, NamedTuple, Self
 
 import numpy as np
@@ -127,7 +128,7 @@ class Frame:
         Raises:
             WireError: An array has another number of dimensions than axis names.
         """
-        specs = tuple(spec_of(n, a, tuple(axes.split()), unit) for n, (a, axes, unit) in arrays.items())
+        specs = tuple([spec_of(n, a, _split(axes), unit) for n, (a, axes, unit) in arrays.items()])
         return cls(header._replace(arrays=specs), {name: a for name, (a, _, _) in arrays.items()})
 
     def __getitem__(self, name: str) -> AnyArray:
@@ -165,4 +166,15 @@ def spec_of(name: str, array: AnyArray, axes: tuple[str, ...], unit: str = "") -
             f"array {name!r} has {array.ndim} dimensions {list(array.shape)}, "
             f"its axes are {len(axes)}: {' '.join(axes)!r}"
         )
-    return ArraySpec(name, array.dtype.name, array.shape, axes, unit)
+    return ArraySpec(name, _name_of(array.dtype), array.shape, axes, unit)
+
+
+# both cost as much as the rest of a frame, and there are a few of each
+@lru_cache(maxsize=256)
+def _split(axes: str) -> tuple[str, ...]:
+    return tuple(axes.split())
+
+
+@lru_cache(maxsize=256)
+def _name_of(dtype: np.dtype[Any]) -> str:
+    return dtype.name

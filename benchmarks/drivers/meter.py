@@ -6,7 +6,6 @@ import os
 import time
 from collections.abc import Sequence
 
-import numpy as np
 import psutil
 
 from hil.frame import Frame
@@ -15,7 +14,7 @@ _NS_PER_S = 1e9
 
 
 class Meter:
-    """``with Meter() as meter: ... meter.take(frame)``: what the reading took, and how old the frames were.
+    """``with Meter() as meter: ...``: the processor time that the reading takes.
 
     Args:
         children: Processes whose time counts too, e.g. the one that a driver reads in. This one's always does.
@@ -23,12 +22,10 @@ class Meter:
     Attributes:
         seconds: How long it lasted.
         cpu_share: Processor seconds a second.
-        age_ms: Median age of the frames; ``None`` where none tells its time.
     """
 
     def __init__(self, children: Sequence[int] = ()) -> None:
         self._processes = [psutil.Process(pid) for pid in (os.getpid(), *children)]
-        self._ages_s: list[float] = []
         self.seconds = self.cpu_share = 0.0
 
     def __enter__(self) -> Meter:
@@ -38,16 +35,6 @@ class Meter:
     def __exit__(self, *exc: object) -> None:
         self.seconds = time.perf_counter() - self._start_s
         self.cpu_share = (self._cpu() - self._cpu_s) / self.seconds
-
-    def take(self, frame: Frame) -> None:
-        """Note how old a data frame is now."""
-        age_s = age_of(frame, time.time_ns())
-        if age_s is not None:
-            self._ages_s.append(age_s)
-
-    @property
-    def age_ms(self) -> float | None:
-        return float(np.median(self._ages_s)) * 1e3 if self._ages_s else None
 
     def _cpu(self) -> float:
         return sum(t.user + t.system for t in (p.cpu_times() for p in self._processes))

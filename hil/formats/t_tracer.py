@@ -11,7 +11,7 @@ type -1, then one of type -2. A client turns events on with a byte 1, an ``int32
 from __future__ import annotations
 
 import struct
-from collections.abc import Callable, Collection, Iterator, Mapping
+from collections.abc import Callable, Collection, Iterator, Mapping, Sequence
 from typing import Any, NamedTuple
 
 from hil.errors import WireError
@@ -127,6 +127,48 @@ def decode_event(event: EventFormat, payload: memoryview) -> dict[str, Any]:
     if at != len(payload):
         raise WireError(f"{event.name}: {len(payload)} bytes came, its arguments take {at}")
     return values
+
+
+def buffer_reader(
+    event: EventFormat, names: Sequence[str], absent: int
+) -> Callable[[memoryview], tuple[tuple[int, ...], memoryview]]:
+    """A function that reads the numbers ``names`` and the buffer of an event.
+
+    It does what :func:`decode_event` does, in a third of the time where the event is numbers and then one buffer.
+
+    Args:
+        event: It has one buffer.
+        names: Of the numbers; of those that the event has not, the value is ``absent``.
+        absent: ...
+
+    Raises:
+        WireError: The event has no buffer, or several.
+    """
+    given = [name for _, name in event.fields]
+    buffers = [name for kind, name in event.fields if kind == "buffer"]
+    if len(buffers) != 1:
+        raise WireError(f"{event.name}: expected one buffer, it has {event.fields}")
+    if event.n_leading != len(given) - 1 or given[-1] != buffers[0]:
+
+        def read_all(payload: memoryview) -> tuple[tuple[int, ...], memoryview]:
+            all_values = decode_event(event, payload)
+            return tuple([all_values.get(name, absent) for name in names]), all_values[buffers[0]]
+
+        return read_all
+    leading = struct.Struct(event.leading.format + "i")
+    size = leading.size
+    at = [given.index(name) if name in given[:-1] else event.n_leading + 1 for name in names]
+
+    def read(payload: memoryview) -> tuple[tuple[int, ...], memoryview]:
+        try:
+            values = (*leading.unpack_from(payload), absent)
+        except struct.error as error:
+            raise WireError(f"{event.name}: {len(payload)} bytes are too few for {len(given)} arguments") from error
+        if values[-2] != len(payload) - size:
+            raise WireError(f"{event.name}: buffer of {values[-2]} bytes, {len(payload) - size} are there")
+        return tuple([values[i] for i in at]), payload[size:]
+
+    return read
 
 
 def encode_event(event: EventFormat, values: Mapping[str, Any], time_ns: int) -> bytes:

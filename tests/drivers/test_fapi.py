@@ -65,7 +65,7 @@ def test_channel_matrices_in_each_profile(profile: Profile, representation: str,
             assert error_db < (-17.0 if representation == "int8" else -18.5)
             assert frame.header.timebase == "device"
     assert {int(f["rnti"]) for f in frames} == {0x4601, 0x4602, 0x4603}
-    assert [h.seq for h in data(frames)] == list(range(6))
+    assert [h.seq for h in data(frames)] == list(range(len(frames)))
 
 
 def test_time_is_that_of_frames_and_slots() -> None:

@@ -9,7 +9,6 @@ import pytest
 from drivers.iio import Iio
 from drivers.iio_control import _limits, _number, _taken
 from drivers.iio_library import IioTrouble, import_libiio, probe
-from drivers.iio_reader import Pool
 from hil.errors import ControlError, DriverError, ParamError
 from tests.sim_device.servers.iiod_running import expected_counts, free_port, running_iiod
 
@@ -103,18 +102,6 @@ def test_channels_that_another_client_enables_are_left_out(radio):
     assert data[0]["iq"].shape == (16, 1, 2)  # so many bytes as were asked for
     assert np.array_equal(data[0]["iq"][:, 0], expected[:16])
     assert "short_read" in [f.header.meta.get("event") for f in seen]
-
-
-def test_memory_is_given_out_again_only_when_nobody_has_it():
-    pool = Pool(8)
-    first = pool.take()
-    view = first[:4].reshape(2, 2)
-    address = first.ctypes.data
-    del first
-    second = pool.take()
-    assert second.ctypes.data != address
-    del view
-    assert pool.take().ctypes.data == address
 
 
 # -- settings --------------------------------------------------------------------------------------------------------

@@ -54,12 +54,22 @@ class FapiPort:
         self._prg_size, self._report, self._scale, self._faults = prg_size, report, scale, faults
         self._socket = socket.socket(socket.AF_INET, socket.SOCK_DGRAM)
         self._sequence = 0
+        self._pdus: dict[tuple[int, int] | None, SrsPdu] = {}
         self.n_sent = 0
 
-    def send(self, occasion: Occasion, time_us: int) -> None:
-        """Send what one occasion gave."""
+    def send(self, occasion: Occasion, time_us: int, place: tuple[int, int] | None = None) -> None:
+        """Send what one occasion gave.
+
+        Args:
+            occasion: ...
+            time_us: Of the header.
+            place: Names a measurement that is sent again and again.
+        """
         cut = self._faults.take("short_read")
-        body = encode_srs_indication(SrsIndication(occasion.frame, occasion.slot, (self.pdu(occasion),)), self._profile)
+        pdu = self.pdu(occasion) if place not in self._pdus else self._pdus[place]
+        if place is not None:
+            self._pdus[place] = pdu
+        body = encode_srs_indication(SrsIndication(occasion.frame, occasion.slot, (pdu,)), self._profile)
         if cut is not None:
             body = body[: max(8, len(body) // 2 if cut.amount is None else int(cut.amount))]
         for datagram in encode_segments(body, self._profile, sequence=self._sequence, time_us=time_us):

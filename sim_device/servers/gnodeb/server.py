@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 import time
 from collections.abc import Mapping
 from typing import Annotated, Any, BinaryIO, ClassVar, Literal
@@ -80,7 +81,7 @@ class GnodebServer(ProtocolServer):
         self._n = {"occasions": 0, "late": 0, "lost_on_command": 0}
         self._cell = Cell(self.feed, p.srs, p.first_rnti, p.timing_advance)
         self._formats = formats_of(p.form)
-        self._templates: dict[tuple[int, int, frozenset[int]], Encoded] = {}
+        self._templates: dict[tuple[tuple[int, int], frozenset[int]], Encoded] = {}
         self._measured: dict[tuple[int, int], Occasion] = {}
         self._file: BinaryIO | None = None
         self._tracer: TracerPort | None = None
@@ -162,7 +163,9 @@ class GnodebServer(ProtocolServer):
         """Go through the slots: in real time as they come, else as fast as somebody takes what they give."""
         feed, cell = self.feed, self._cell
         slot_s = 0.01 / self.params.srs.slots_per_frame / self.params.speed
-        number, began_s = 0, time.monotonic()
+        # the slot that begins next; as fast as it can: the first
+        passed_slots = feed.now_tick() / cell.slot_ticks
+        number, began_s = math.ceil(passed_slots), time.monotonic() - passed_slots * slot_s
         while not self.ending.is_set():
             slot = cell.next_slot(number)
             if slot is None or not (feed.real_time or self._is_heard(tracer)):
@@ -178,10 +181,8 @@ class GnodebServer(ProtocolServer):
                     self._n["late"] += passed
                     number = slot + passed
                     continue
-            for terminal in cell.sounding(slot):
-                occasion = self._measure(terminal, slot)
-                if not self._lost_on_command():
-                    self._tell(tracer, occasion)
+            measured = [self._measure(terminal, slot) for terminal in cell.sounding(slot)]
+            self._tell(tracer, [occasion for occasion in measured if not self._lost_on_command()])
             number = slot + 1
             feed.head = max(feed.head, number * cell.slot_ticks)
             if self._fapi is not None and not feed.real_time:
@@ -212,40 +213,54 @@ class GnodebServer(ProtocolServer):
             self._fapi.skip()
         return True
 
-    def _tell(self, tracer: TracerPort, occasion: Occasion) -> None:
-        self._n["occasions"] += 1
-        time_ns = self.feed.utc_ns(occasion.tick)
+    def _tell(self, tracer: TracerPort, occasions: list[Occasion]) -> None:
+        """Tell of the occasions of one slot."""
+        self._n["occasions"] += len(occasions)
         clients = [c for c in tracer.clients if c.enabled]
         for wanted in {c.enabled for c in clients}:
-            encoded = self._encode(occasion, wanted)
-            encoded.stamp(time_ns, occasion.frame)
-            data = b"".join(encoded.records)
+            data = self._records(occasions, wanted)
             for client in clients:
                 if client.enabled == wanted and data:
                     client.put(data, wait=not self.feed.real_time)
-        if self._file is not None:
-            encoded = encode_occasion(occasion, self._formats, self._all_events, self.params.scale)
-            encoded.stamp(time_ns, occasion.frame)
-            self._file.write(b"".join(encoded.records))
-        if self._fapi is not None:
-            if fault := self.faults.take("stall"):
-                self.ending.wait(1.0 if fault.amount is None else fault.amount)
-            self._fapi.send(occasion, time_ns // 1000)
+        for occasion in occasions:
+            time_ns = self.feed.utc_ns(occasion.tick)
+            if self._file is not None:
+                encoded = encode_occasion(occasion, self._formats, self._all_events, self.params.scale)
+                encoded.stamp(time_ns, occasion.frame)
+                self._file.write(b"".join(encoded.records))
+            if self._fapi is not None:
+                if fault := self.faults.take("stall"):
+                    self.ending.wait(1.0 if fault.amount is None else fault.amount)
+                self._fapi.send(occasion, time_ns // 1000, self._place_in_loop(occasion))
+
+    def _records(self, occasions: list[Occasion], wanted: frozenset[int]) -> bytes:
+        """Records of the events in ``wanted``."""
+        parts: list[bytearray] = []
+        for occasion in occasions:
+            encoded = self._encode(occasion, wanted)
+            encoded.stamp(self.feed.utc_ns(occasion.tick), occasion.frame)
+            parts += encoded.records
+        return b"".join(parts)
+
+    def _place_in_loop(self, occasion: Occasion) -> tuple[int, int] | None:
+        """Which of the measurements that are repeated it is; ``None`` where each is made anew."""
+        loop, terminal = self.params.loop_occasions, occasion.terminal
+        if loop is None:
+            return None
+        return terminal.rnti, occasion.tick // self._cell.slot_ticks // terminal.srs.period_slots % loop
 
     def _encode(self, occasion: Occasion, wanted: frozenset[int]) -> Encoded:
         cut_to = None
         if fault := self.faults.take("short_read"):
             cut_to = self.params.srs.n_fft // 2 if fault.amount is None else int(fault.amount)
-        terminal = occasion.terminal
-        loop, number = self.params.loop_occasions, occasion.tick // self._cell.slot_ticks
-        key = terminal.rnti, 0 if loop is None else number // terminal.srs.period_slots % loop, wanted
-        if loop is not None and cut_to is None and key in self._templates:
-            return self._templates[key]
+        place = self._place_in_loop(occasion)
+        if place is not None and cut_to is None and (place, wanted) in self._templates:
+            return self._templates[place, wanted]
         encoded = encode_occasion(
             occasion, self._formats, wanted, self.params.scale, duplicated=self._duplicated, cut_to=cut_to
         )
-        if loop is not None and cut_to is None:
-            self._templates[key] = encoded
+        if place is not None and cut_to is None:
+            self._templates[place, wanted] = encoded
         return encoded
 
     @property

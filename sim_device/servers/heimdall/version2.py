@@ -70,7 +70,8 @@ class Version2:
                 self._ending.wait(TICK_S / 5)
                 continue
             if feed.real_time and feed.now_tick() - self._tick > _MAX_BEHIND * self._n:
-                self._tick = feed.now_tick()  # what came while nobody listened, or for which there was no time, is lost
+                # what came while nobody listened, or for which there was no time, is lost: whole packets
+                self._tick += (feed.now_tick() - self._tick) // self._n * self._n
             if feed.wait_until(self._tick + self._n, TICK_S):
                 self._send_packet(clients)
 
@@ -83,7 +84,7 @@ class Version2:
             self._tick += round(fault.amount or self._n)
         header, payload = self.packet(self._tick)
         self._tick += self._n
-        parts: list[Any] = [bytearray(heimdall.encode_v2(header)), *(row.data.cast("B") for row in payload)]
+        parts: list[Any] = [bytearray(heimdall.encode_v2(header)), np.ascontiguousarray(payload).data.cast("B")]
         if (fault := self._faults.take("corrupt")) is not None:
             for place in range(max(1, round(fault.amount or 1))):
                 parts[0][place % len(parts[0])] ^= 0xFF

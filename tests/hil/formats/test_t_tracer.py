@@ -14,6 +14,7 @@ from hil.formats.t_tracer import (
     TEXT,
     TEXT_END,
     EventFormat,
+    buffer_reader,
     decode_event,
     encode_enable,
     encode_event,
@@ -102,6 +103,20 @@ def test_a_client_says_which_events_it_wants() -> None:
 def test_a_payload_that_does_not_fit_is_refused(payload: bytes, match: str) -> None:
     with pytest.raises(WireError, match=match):
         decode_event(parse_messages(TEXT_OF_THREE)["DATA"], memoryview(payload))
+
+
+@pytest.mark.parametrize("after", ["", " : int,after"])
+def test_the_numbers_and_the_buffer_are_read_as_all_arguments_are(after: str) -> None:
+    event = parse_messages(f"ID = E\nFORMAT = int,a : ulong,b : int,c : buffer,iq{after}")["E"]
+    values = {"a": -1, "b": 1 << 40, "c": 7, "iq": b"\1\2\3", "after": 9}
+    payload = memoryview(encode_event(event, values, 0))[24:]
+    read = buffer_reader(event, ("c", "none", "b"), absent=-2)
+    assert read(payload) == ((7, -2, 1 << 40), b"\1\2\3")
+    for wrong in (payload[:-1], payload[:9], memoryview(bytes(payload) + b"x")):
+        with pytest.raises(WireError):
+            read(wrong)
+    with pytest.raises(WireError, match="one buffer"):
+        buffer_reader(parse_messages("ID = E\nFORMAT = int,a")["E"], ("a",), absent=0)
 
 
 def test_a_length_that_no_record_has_is_refused() -> None:
