@@ -24,11 +24,12 @@ from benchmarks.report import Report, median_ci95
 from blocks.bounds.cramer_rao import stochastic_crb
 from blocks.subspace.dictionary import Dictionary, Grid, Search, steering_dictionary
 from blocks.subspace.esprit import esprit
+from blocks.subspace.fresnel_grid import FresnelGrid, fresnel_grid
 from blocks.subspace.line_dictionary import line_dictionary
 from blocks.subspace.line_music import line_grid, line_music
 from blocks.subspace.music import NearFieldMusic
 from blocks.subspace.near_field_batch import near_field_music_batch
-from blocks.subspace.near_field_line import FresnelGrid, fresnel_grid, near_field_line
+from blocks.subspace.near_field_line import near_field_line
 from blocks.subspace.near_field_music import near_field_music_samples
 from blocks.subspace.planar_grid import planar_grid
 from blocks.subspace.planar_music import planar_music

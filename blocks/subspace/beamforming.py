@@ -7,6 +7,7 @@ import numpy.typing as npt
 from array_api_compat import array_namespace
 from msgspec import Meta
 
+from blocks.subspace.block_input import carrier_wavelength_m, described_array
 from blocks.subspace.data_check import require_finite, require_power
 from blocks.subspace.dictionary import Dictionary, Grid, steering_dictionary
 from blocks.subspace.spectrum import signal_projection
@@ -15,7 +16,6 @@ from hil.block import Block, Result
 from hil.errors import EstimationError, ParamError
 from hil.params import Hz, Metres, Params
 from hil.streams import COVARIANCE, SPECTRUM, port_of
-from hil.wavefront import wavelength_m
 
 Array = Any  # NumPy or torch
 
@@ -101,12 +101,8 @@ class BeamSpectrum(Block):
         self._built: tuple[ArrayGeometry, float, Dictionary] | None = None
 
     def process(self, arrays: dict[str, Any]) -> Result:
-        dictionary = self._dictionary()
+        dictionary = self._dictionary(len(arrays["covariance"]))
         covariance, conjugate = arrays["covariance"], dictionary.conjugate.astype(np.complex128)
-        if len(covariance) != conjugate.shape[1]:
-            raise EstimationError(
-                f"{self.name}: covariance of {len(covariance)} sensors, the array has {conjugate.shape[1]} channels"
-            )
         require_power(self.name, covariance)
         power: npt.NDArray[np.float64]
         if self.params.method == "bartlett":
@@ -120,19 +116,15 @@ class BeamSpectrum(Block):
             "range_m": grid.range_m,
         }
 
-    def _dictionary(self) -> Dictionary:
-        if self.array is None:
-            raise EstimationError(f"{self.name}: no array descriptor has come; send one before the data")
-        frequency_hz = self.header.frequency_hz or self.params.frequency_hz
-        if frequency_hz is None:
-            raise EstimationError(f"{self.name}: frames carry no centre frequency; set the parameter frequency_hz")
-        wavelength = wavelength_m(frequency_hz)
-        if self._built is None or self._built[0] is not self.array or self._built[1] != wavelength:
+    def _dictionary(self, n_sensors: int) -> Dictionary:
+        array = described_array(self, n_sensors)
+        wavelength = carrier_wavelength_m(self, self.params.frequency_hz)
+        if self._built is None or self._built[0] is not array or self._built[1] != wavelength:
             grid = Grid.coarse(
-                self.array,
+                array,
                 wavelength,
                 range_min_m=self.params.range_min_m,
                 far_field_only=not self.params.near_field,
             )
-            self._built = self.array, wavelength, steering_dictionary(self.array, wavelength, grid, amplitude=False)
+            self._built = array, wavelength, steering_dictionary(array, wavelength, grid, amplitude=False)
         return self._built[2]

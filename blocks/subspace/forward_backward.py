@@ -5,8 +5,9 @@ from typing import Any
 import numpy as np
 from array_api_compat import array_namespace
 
+from blocks.subspace.block_input import described_array
 from hil.block import Block, Result
-from hil.errors import EstimationError, ParamError
+from hil.errors import ParamError
 from hil.streams import COVARIANCE, port_of
 
 Array = Any  # NumPy or torch
@@ -63,8 +64,7 @@ class ForwardBackward(Block):
         self._partner: tuple[str, np.ndarray] | None = None
 
     def process(self, arrays: dict[str, Any]) -> Result:
-        if self.array is None:
-            raise EstimationError(f"{self.name}: no array descriptor has come; send one before the data")
-        if self._partner is None or self._partner[0] != self.array.fingerprint:
-            self._partner = self.array.fingerprint, opposite_sensors(self.array.channel_position_m)
+        array = described_array(self, len(arrays["covariance"]))
+        if self._partner is None or self._partner[0] != array.fingerprint:
+            self._partner = array.fingerprint, opposite_sensors(array.channel_position_m)
         return {**arrays, "covariance": forward_backward(arrays["covariance"], self._partner[1])}

@@ -8,8 +8,8 @@ import numpy as np
 import numpy.typing as npt
 
 from blocks.subspace.dictionary import Grid
+from blocks.subspace.fresnel_grid import FresnelGrid, fresnel_grid, fresnel_reach
 from blocks.subspace.line_direction import MOST_SPACING
-from blocks.subspace.near_field_line import FresnelGrid, fresnel_grid, fresnel_reach
 from blocks.subspace.toeplitz import is_uniform_line
 from hil.array import ArrayGeometry, fraunhofer_distance
 
@@ -99,7 +99,7 @@ def _line_dictionary(
         array,
         wavelength_m,
         n_azimuth=n_azimuth,
-        n_range=n_range,
+        n_range=1 if grid.n_range == 1 else n_range,
         range_min_m=grid.range_min_m,
         amplitude=amplitude,
     )
@@ -119,10 +119,9 @@ def _line_dictionary(
 
 def suits_line_dictionary(array: ArrayGeometry, wavelength_m: float, grid: Grid) -> bool:
     """Whether :func:`line_dictionary` takes this array and this search: a uniform line along x of up to half a
-    wavelength, elevation 0, ranges searched, none nearer than the Fresnel search reaches."""
+    wavelength, elevation 0, plane waves or ranges none of which is nearer than the Fresnel search reaches."""
     return (
-        grid.n_range > 1
-        and grid.elevation_rad == 0
+        grid.elevation_rad == 0
         and is_uniform_line(array.channel_position_m, MOST_SPACING * wavelength_m)
         and grid.range_min_m >= fresnel_reach(array.aperture_m, wavelength_m)
         and np.isinf(grid.range_max_m)

@@ -5,12 +5,9 @@ from typing import Any
 import numpy as np
 import numpy.typing as npt
 
-from blocks.subspace.dictionary import Grid, Search
-from blocks.subspace.line_dictionary import LARGE_LINE, line_dictionary, suits_line_dictionary
+from blocks.subspace.dictionary import Grid
 from blocks.subspace.music_block import MusicBlock, MusicParams, NearFieldMusicParams
-from blocks.subspace.near_field_line import fresnel_reach
 from hil.block import Result
-from hil.errors import EstimationError
 from hil.streams import COVARIANCE, ESTIMATES, IQ, SPECTRUM, port_of
 
 _OUTPUTS = {"estimates": port_of(ESTIMATES), "spectrum": port_of(SPECTRUM)}
@@ -20,9 +17,7 @@ class NearFieldMusic(MusicBlock):
     """Azimuth and range of each source from each frame of samples (:mod:`blocks.subspace.near_field_music`).
 
     Takes the array from the descriptor and the carrier from the header. Sources beyond the array's reach come out
-    with a large or infinite range. With fewer snapshots than sensors it works on the smaller Gram matrix. Uniform lines
-    of 128 elements or more are searched by FFT (:mod:`blocks.subspace.line_dictionary`), others, and ranges nearer than
-    that reaches, on a dictionary; the estimates are the same.
+    with a large or infinite range. With fewer snapshots than sensors it works on the smaller Gram matrix.
     """
 
     params: NearFieldMusicParams
@@ -42,19 +37,6 @@ class NearFieldMusic(MusicBlock):
             azimuth_limit_rad=self.params.azimuth_limit_rad,
             elevation_rad=self.params.elevation_rad,
         )
-
-    def search(self, wavelength: float) -> Search:
-        assert self.array is not None
-        grid, wanted = self.grid(wavelength), self.params.search
-        suits = suits_line_dictionary(self.array, wavelength, grid)
-        if wanted == "fft" and not suits:
-            raise EstimationError(
-                f"{self.name}: search 'fft' needs a uniform line along x, half a wavelength apart or less, elevation 0 "
-                f"and ranges from {fresnel_reach(self.array.aperture_m, wavelength):.4g} m; take search 'auto'"
-            )
-        if suits and (wanted == "fft" or (wanted == "auto" and len(self.array.channel_map) >= LARGE_LINE)):
-            return line_dictionary(self.array, wavelength, grid, amplitude=self.amplitude)
-        return super().search(wavelength)
 
     def process(self, iq: npt.NDArray[np.complex64]) -> Result:
         return self.from_samples(iq)

@@ -6,7 +6,10 @@ import numpy as np
 import numpy.typing as npt
 from msgspec import Meta
 
+from blocks.subspace.block_input import carrier_wavelength_m, check_separable, described_array
 from blocks.subspace.dictionary import Grid, Search, steering_dictionary
+from blocks.subspace.fresnel_grid import fresnel_reach
+from blocks.subspace.line_dictionary import LARGE_LINE, line_dictionary, suits_line_dictionary
 from blocks.subspace.model_order import Criterion, model_order
 from blocks.subspace.moments import Moments
 from blocks.subspace.near_field_music import NearFieldEstimate, near_field_from_subspace
@@ -23,7 +26,6 @@ from hil.array import ArrayGeometry
 from hil.block import Block, Out, Result
 from hil.errors import EstimationError, ParamError
 from hil.params import Hz, Metres, Params, Radians
-from hil.wavefront import wavelength_m
 
 F64 = npt.NDArray[np.float64]
 Complex = npt.NDArray[np.complexfloating[Any, Any]]
@@ -36,6 +38,12 @@ class MusicParams(Params, frozen=True):
     frequency_hz: Annotated[Hz | None, Meta(description="Carrier where frames do not carry it")] = None
     azimuth_limit_rad: Annotated[Radians | None, Meta(description="Search within plus and minus this azimuth")] = None
     elevation_rad: Annotated[Radians, Meta(description="Elevation of the plane that is searched")] = 0.0
+    search: Annotated[
+        Literal["auto", "dictionary", "fft"],
+        Meta(
+            description="Grid search by steering vectors or by FFT; auto: FFT for uniform lines of 128 elements or more"
+        ),
+    ] = "auto"
     polish: Annotated[bool, Meta(description="End with a joint maximum-likelihood fit")] = True
     keep_unresolved: Annotated[
         bool, Meta(description="Give shallow nulls too: coherent sources, but now and then a ghost")
@@ -51,16 +59,13 @@ class MusicParams(Params, frozen=True):
 class NearFieldMusicParams(MusicParams, frozen=True):
     range_min_m: Annotated[Metres | None, Meta(description="Nearest range; absent: the Fresnel distance")] = None
     amplitude: Annotated[bool, Meta(description="Near elements receive more than far ones")] = True
-    search: Annotated[
-        Literal["auto", "dictionary", "fft"],
-        Meta(
-            description="Grid search by steering vectors or by FFT; auto: FFT for uniform lines of 128 elements or more"
-        ),
-    ] = "auto"
 
 
 class MusicBlock(Block):
     """Base of the MUSIC blocks: ``estimates``, and now and then ``spectrum``.
+
+    Uniform lines of 128 elements or more are searched by FFT (:mod:`blocks.subspace.line_dictionary`), others, and
+    ranges nearer than that reaches, on a dictionary; the estimates are the same.
 
     The number asked for and the number that was not resolved are in the frame's ``meta`` as ``n_requested`` and
     ``n_unresolved``. A frame that shows fewer sources than asked gives those it shows.
@@ -134,39 +139,30 @@ class MusicBlock(Block):
         return leading.vectors[:, : int(model_order(leading.summary, self.params.criterion))]
 
     def _n_leading(self, n_sensors: int, n_snapshots: int) -> int:
-        wanted = self.params.n_sources or self.params.max_sources
-        most = min(n_sensors - 1, n_snapshots)
-        if self.params.n_sources > most:
-            raise EstimationError(
-                f"{self.name}: {wanted} sources asked of {n_sensors} sensors and {n_snapshots} snapshots, "
-                f"which tell at most {most} apart"
-            )
-        return min(wanted, most)
+        check_separable(self, self.params.n_sources, n_sensors, n_snapshots)
+        return min(self.params.n_sources or self.params.max_sources, n_sensors - 1, n_snapshots)
 
     def search(self, wavelength: float) -> Search:
-        """What the nulls are searched on; the base writes the dictionary of :meth:`grid` out."""
+        """What the nulls are searched on: the dictionary of :meth:`grid`, or an FFT."""
         assert self.array is not None
-        return steering_dictionary(self.array, wavelength, self.grid(wavelength), amplitude=self.amplitude)
+        grid, wanted = self.grid(wavelength), self.params.search
+        suits = suits_line_dictionary(self.array, wavelength, grid)
+        if wanted == "fft" and not suits:
+            raise EstimationError(
+                f"{self.name}: search 'fft' needs a uniform line along x, half a wavelength apart or less, elevation 0 "
+                f"and ranges from {fresnel_reach(self.array.aperture_m, wavelength):.4g} m; take search 'auto'"
+            )
+        if suits and (wanted == "fft" or (wanted == "auto" and len(self.array.channel_map) >= LARGE_LINE)):
+            return line_dictionary(self.array, wavelength, grid, amplitude=self.amplitude)
+        return steering_dictionary(self.array, wavelength, grid, amplitude=self.amplitude)
 
     def _dictionary(self, n_sensors: int) -> Search:
-        if self.array is None:
-            raise EstimationError(f"{self.name}: no array descriptor has come; send one before the data")
-        if len(self.array.channel_map) != n_sensors:
-            raise EstimationError(
-                f"{self.name}: array {self.array.array_id!r} has {len(self.array.channel_map)} channels, "
-                f"the data {n_sensors}"
-            )
-        wavelength = self._wavelength_m()
-        if self._built is None or self._built[0] is not self.array or self._built[1] != wavelength:
-            self._built = self.array, wavelength, self.search(wavelength)
+        array = described_array(self, n_sensors)
+        wavelength = carrier_wavelength_m(self, self.params.frequency_hz)
+        if self._built is None or self._built[0] is not array or self._built[1] != wavelength:
+            self._built = array, wavelength, self.search(wavelength)
             self._start = None
         return self._built[2]
-
-    def _wavelength_m(self) -> float:
-        frequency_hz = self.header.frequency_hz or self.params.frequency_hz
-        if frequency_hz is None:
-            raise EstimationError(f"{self.name}: frames carry no centre frequency; set the parameter frequency_hz")
-        return wavelength_m(frequency_hz)
 
     def _estimate(self, signal: Complex, moments: Moments) -> Result:
         dictionary = self._dictionary(moments.n_sensors)
@@ -205,7 +201,7 @@ class MusicBlock(Block):
     def _spectrum(self, signal: Complex) -> dict[str, Any]:
         """Pseudo-spectrum on a grid made for the eye: finer in azimuth and range than the search needs."""
         assert self.array is not None
-        wavelength = self._wavelength_m()
+        wavelength = carrier_wavelength_m(self, self.params.frequency_hz)
         search = self.grid(wavelength)
         fine = Grid(
             azimuth_min_rad=search.azimuth_min_rad,

@@ -1,29 +1,19 @@
 """Near-field MUSIC on a uniform line: an FFT dictionary finds the basins, the exact wavefront is descended in them."""
 
-from dataclasses import dataclass
-from functools import lru_cache
 from typing import Any, NamedTuple
 
 import numpy as np
 import numpy.typing as npt
 
-from blocks.subspace.line_direction import MOST_SPACING
-from blocks.subspace.null_descent import Box, Model, descend_nulls
-from blocks.subspace.search_nulls import CANDIDATE_PROJECTION, DISTINCT_STEPS, FOUND_DEPTH, RESOLVED_DEPTH
-from blocks.subspace.spectrum import local_maxima
-from blocks.subspace.toeplitz import uniform_spacing
-from blocks.subspace.uniform_projection import fft_sines, fresnel_chirp, fresnel_projection
-from hil.array import ArrayGeometry, fresnel_distance, fresnel_distance_oblique
-from hil.errors import EstimationError, ParamError
+from blocks.subspace.array_kind import constant, namespace
+from blocks.subspace.data_check import require_finite
+from blocks.subspace.fresnel_grid import FresnelGrid
+from blocks.subspace.null_batch import BatchEstimate, BatchSearch, descend_distinct, nulls_of_projection
+from blocks.subspace.steering_rows import Coordinate
+from hil.errors import ParamError
 
+Array = Any  # NumPy or torch
 F64 = npt.NDArray[np.float64]
-
-#: Largest cubic phase at the edge of the aperture, rad, that the Fresnel search may leave out: most of it is a tilt,
-#: by less than a quarter of a beam, and the rest takes less than a tenth off the projection. Where there is more, the
-#: azimuths are searched in sectors, each with the cubic phase of its middle.
-CUBIC_PHASE_RAD = 2.0
-#: The same of the quartic phase, which nothing takes care of: nearer, the search refuses.
-QUARTIC_PHASE_RAD = 1.0
 
 
 class LineEstimate(NamedTuple):
@@ -47,145 +37,6 @@ class LineEstimate(NamedTuple):
         return np.stack([self.azimuth_rad, np.zeros_like(self.depth), self.inverse_range_per_m], axis=-1)
 
 
-@dataclass(frozen=True, eq=False, kw_only=True)
-class FresnelGrid:
-    """Grid in sine and curvature, and what the search on it needs.
-
-    Attributes:
-        model: Exact model that the descent uses.
-        sine: ``[azimuth]``.
-        curvature_per_m: ``cos^2(azimuth) / range``, ``[curvature]`` 1/m, from 0.
-        chirp: ``[layer, sensor]`` complex64; a layer is a curvature, or a sector of azimuths of one.
-        layer: Which layer a point is in, ``[curvature, azimuth]``; ``None`` where layers are curvatures.
-        searched: Whether a point is visible and not nearer than the nearest range, ``[curvature, azimuth]``.
-        range_min_m: Nearest range.
-    """
-
-    model: Model
-    sine: F64
-    curvature_per_m: F64
-    chirp: npt.NDArray[np.complex64]
-    layer: npt.NDArray[np.intp] | None
-    searched: npt.NDArray[np.bool_]
-    range_min_m: float
-
-    def projection(self, signal: npt.NDArray[np.complexfloating[Any, Any]]) -> npt.NDArray[np.float32]:
-        """Part of each wave in the subspace ``[sensor, source]``, ``[curvature, azimuth]``; see ``searched``."""
-        values = fresnel_projection(signal.astype(np.complex64, copy=False), self.chirp, len(self.sine))
-        return values if self.layer is None else np.take_along_axis(values, self.layer, axis=0)
-
-    @property
-    def box(self) -> Box:
-        """Limits of the descent: half a step beyond the nearest range, so that noise does not push a source out."""
-        k_step = float(self.curvature_per_m[1])
-        az_step = float(self.sine[1] - self.sine[0])
-        return Box(
-            np.array([-np.pi / 2, -np.pi / 2, 0.0]),
-            np.array([np.pi / 2, np.pi / 2, 1 / self.range_min_m + k_step / 2]),
-            np.array([az_step, 1.0, k_step]),
-        )
-
-
-def fresnel_grid(
-    array: ArrayGeometry,
-    wavelength_m: float,
-    *,
-    n_azimuth: int | None = None,
-    n_range: int | None = None,
-    range_min_m: float | None = None,
-    amplitude: bool = True,
-) -> FresnelGrid:
-    """Grid for a uniform line; absent sizes: as many as keep every source in some point's basin.
-
-    Args:
-        array: Uniform line along x, spacing at most half a wavelength.
-        wavelength_m: Metres.
-        n_azimuth: Bins of the FFT.
-        n_range: Curvatures, at least 2.
-        range_min_m: Nearest range; absent: where the cubic phase begins to matter, which is 0.44 of the oblique Fresnel
-            distance (nearer, the search takes sectors, down to 0.73 of the Fresnel distance).
-        amplitude: Whether near elements receive more than far ones.
-
-    Raises:
-        ParamError: No uniform line, or a range so near that Fresnel waves do not lead to the exact ones.
-    """
-    return _fresnel_grid(array, float(wavelength_m), n_azimuth, n_range, range_min_m, amplitude)
-
-
-@lru_cache(maxsize=8)
-def _fresnel_grid(
-    array: ArrayGeometry,
-    wavelength_m: float,
-    n_azimuth: int | None,
-    n_range: int | None,
-    range_min_m: float | None,
-    amplitude: bool,
-) -> FresnelGrid:
-    position = array.channel_position_m
-    spacing = uniform_spacing(position)
-    if spacing > MOST_SPACING * wavelength_m:
-        raise ParamError(f"fresnel_grid: spacing {spacing:.4g} m is above half a wavelength: directions repeat")
-    reach = fresnel_reach(array.aperture_m, wavelength_m)
-    # the cubic phase falls with the square of the range and is pi/8 at the oblique Fresnel distance
-    plain = fresnel_distance_oblique(array.aperture_m, wavelength_m) * np.sqrt(np.pi / 8 / CUBIC_PHASE_RAD)
-    nearest = range_min_m if range_min_m is not None else max(plain, reach)
-    if nearest < reach * (1 - 1e-9):
-        raise ParamError(
-            f"fresnel_grid: range_min_m {nearest:.4g} is nearer than {reach:.4g}, where Fresnel waves fail; "
-            "search near_field_music's dictionary there"
-        )
-    n = len(position)
-    edge_phase = np.pi * array.aperture_m**2 / (4 * wavelength_m * nearest)
-    bins = n_azimuth if n_azimuth is not None else max(16, 2 ** int(np.ceil(np.log2(wavelength_m * n / spacing))))
-    n_curvature = n_range if n_range is not None else max(3, int(np.ceil(edge_phase / 2)) + 1)
-    curvature = np.linspace(0, 1 / nearest, n_curvature)
-    sine = fft_sines(bins, spacing, wavelength_m)
-    # curvature is cos^2 / range: towards endfire the nearest range is at less and less curvature
-    searched = (curvature[:, None] * nearest <= 1 - sine**2 + 1e-12) & (np.abs(sine) <= 1)
-    chirp, layer = _layers(position[:, 0], curvature, sine, searched, wavelength_m)
-    return FresnelGrid(
-        model=Model(position, wavelength_m, amplitude),
-        sine=sine,
-        curvature_per_m=curvature,
-        searched=searched,
-        chirp=chirp,
-        layer=layer,
-        range_min_m=float(nearest),
-    )
-
-
-def _layers(
-    offset_m: F64, curvature_per_m: F64, sine: F64, searched: npt.NDArray[np.bool_], wavelength_m: float
-) -> tuple[npt.NDArray[np.complex64], npt.NDArray[np.intp] | None]:
-    r"""Chirps ``[layer, sensor]`` and the layer of each point ``[curvature, azimuth]``.
-
-    The next term of the exact path, :math:`d^3 \sin\theta \cos^2\theta / (2 r^2)`, is
-    :math:`c^2 u / (1 - u^2) d^3 / 2` in sine and curvature: a curvature whose cubic phase is too large is split into
-    sectors of equal parts of it.
-    """
-    half = float(np.abs(offset_m).max())
-    cubic = curvature_per_m[:, None] ** 2 * np.where(searched, sine / np.maximum(1 - sine**2, 1e-12), 0.0)
-    edge_phase = np.pi / wavelength_m * half**3 * cubic
-    most = np.abs(edge_phase).max(axis=1)
-    n_sectors = np.maximum(np.ceil(most / CUBIC_PHASE_RAD - 1e-9).astype(int), 1)
-    plain = fresnel_chirp(offset_m, curvature_per_m, wavelength_m)
-    if (n_sectors == 1).all():
-        return plain.astype(np.complex64), None
-    first = np.concatenate([[0], np.cumsum(n_sectors)[:-1]])
-    width = np.maximum(2 * most / n_sectors, 1e-300)
-    sector = np.clip(np.floor((edge_phase + most[:, None]) / width[:, None]), 0, n_sectors[:, None] - 1).astype(np.intp)
-    of = np.repeat(np.arange(len(n_sectors)), n_sectors)  # curvature of each layer
-    middle = -most[of] + (np.arange(len(of)) - first[of] + 0.5) * width[of]
-    chirp = plain[of] * np.exp(1j * middle[:, None] * (offset_m / half) ** 3)
-    return chirp.astype(np.complex64), first[:, None] + sector
-
-
-def fresnel_reach(aperture_m: float, wavelength_m: float) -> float:
-    """Nearest range, metres, at which the search still ends in the basin of every source."""
-    # the quartic phase falls with the cube of the range and is pi/8 at the Fresnel distance
-    return float(fresnel_distance(aperture_m, wavelength_m) * (np.pi / 8 / QUARTIC_PHASE_RAD) ** (1 / 3))
-
-
 def near_field_line(
     signal: npt.NDArray[np.complexfloating[Any, Any]], grid: FresnelGrid, *, start: F64 | None = None
 ) -> LineEstimate:
@@ -196,45 +47,47 @@ def near_field_line(
 
     Args:
         signal: Orthonormal.
-        grid: From :func:`fresnel_grid`.
+        grid: From :func:`blocks.subspace.fresnel_grid.fresnel_grid`.
         start: :attr:`LineEstimate.point` of the last frame. Where as many distinct deep nulls as sources are found from
             there, they explain the whole subspace and the grid is not searched; otherwise it is.
     """
-    n, n_sources = signal.shape
-    if n != grid.chirp.shape[1] or not 1 <= n_sources < n:
-        raise ParamError(f"near_field_line: subspace {list(signal.shape)}, grid of {grid.chirp.shape[1]} sensors")
-    if start is not None and len(start) == n_sources:
-        found = refine_from(signal, grid, start)
-        if len(found.depth) == n_sources and found.resolved.all():
-            return found
-    projection = grid.projection(signal)
-    if not np.isfinite(projection[0, 0]):
-        raise EstimationError("near_field_line: the signal subspace is not finite")
-    peak = local_maxima(np.where(grid.searched, projection, 0), floor=CANDIDATE_PROJECTION)
-    u, c = grid.sine[peak % len(grid.sine)], grid.curvature_per_m[peak // len(grid.sine)]
-    k = np.minimum(c / np.maximum(1 - u * u, 1e-9), 1 / grid.range_min_m)
-    point = np.stack([np.arcsin(u), np.zeros(len(u)), k], axis=-1)
-    found = refine_from(signal, grid, point[:n_sources])
-    if len(peak) > n_sources and not (len(found.depth) == n_sources and found.resolved.all()):
-        # a side lobe of a strong source may be higher on the grid than a source that lies between its points
-        found = refine_from(signal, grid, point[: n_sources + 2])
-    return found
+    if start is not None and len(start) == signal.shape[-1]:
+        exact = _checked(signal[None], grid)
+        found = descend_distinct(exact, _search(exact, grid), start[None])
+        if found.resolved.all():
+            return _of_first(found)
+    return _of_first(near_field_line_batch(signal[None], grid))
 
 
-def refine_from(signal: npt.NDArray[np.complexfloating[Any, Any]], grid: FresnelGrid, start: F64) -> LineEstimate:
-    """Descend from points (azimuth, elevation, inverse range) ``[peak, 3]``, those of the last frame for example."""
-    n_sources, box = signal.shape[1], grid.box
-    if len(start) == 0:
-        return LineEstimate(np.zeros(0), np.zeros(0), np.zeros(0), np.zeros(0, dtype=bool))
-    exact = signal.astype(np.complex128, copy=False)
-    ended = descend_nulls(exact, grid.model, start, box, ("azimuth", "inverse_range"), tolerance=1e-3)
-    kept: list[int] = []
-    for i in np.argsort(ended.depth).tolist():
-        if ended.depth[i] > FOUND_DEPTH or len(kept) == n_sources:
-            break
-        apart = np.abs(ended.point[kept] - ended.point[i]) / box.step > DISTINCT_STEPS
-        if apart.any(axis=-1).all():
-            kept.append(i)
-    point, depth = ended.point[kept], ended.depth[kept]
-    inside = point[:, 2] < box.high[2]
-    return LineEstimate(point[:, 0], point[:, 2], depth, ended.converged[kept] & inside & (depth < RESOLVED_DEPTH))
+def near_field_line_batch(signal: Array, grid: FresnelGrid) -> BatchEstimate:
+    """As :func:`near_field_line` of many subspaces ``[batch, sensor, source]`` at once. NumPy or torch."""
+    exact = _checked(signal, grid)
+    projection = grid.projection(signal) * constant(grid.searched.astype(np.float32), signal)
+    return nulls_of_projection(exact, projection, _search(exact, grid))
+
+
+def _checked(signal: Array, grid: FresnelGrid) -> Array:
+    n = grid.chirp.shape[1]
+    if signal.ndim != 3 or signal.shape[1] != n or not 1 <= signal.shape[2] < n:
+        raise ParamError(f"near_field_line: subspace {list(signal.shape[-2:])}, grid of {n} sensors")
+    require_finite("near_field_line", signal, "the signal subspaces")
+    xp = namespace(signal)
+    return xp.astype(signal, xp.complex128, copy=False)
+
+
+def _search(exact: Array, grid: FresnelGrid) -> BatchSearch:
+    def point(index: Array) -> Array:
+        xp = namespace(exact)
+        u = constant(grid.sine, exact)[index % len(grid.sine)]
+        curvature = constant(grid.curvature_per_m, exact)[index // len(grid.sine)]
+        k = xp.clip(curvature / xp.clip(1 - u * u, min=1e-9), max=1 / grid.range_min_m)
+        return xp.stack([xp.asin(xp.clip(u, -1.0, 1.0)), xp.zeros_like(u), k], axis=-1)
+
+    ranged = len(grid.curvature_per_m) > 1
+    free: tuple[Coordinate, ...] = ("azimuth", "inverse_range") if ranged else ("azimuth",)
+    return BatchSearch(grid.model, grid.box, free, point, lambda points: points, wraps=False)
+
+
+def _of_first(batch: BatchEstimate) -> LineEstimate:
+    azimuth, k, depth, found, resolved, _ = (values[0] for values in batch)
+    return LineEstimate(azimuth[found], k[found], depth[found], resolved[found])

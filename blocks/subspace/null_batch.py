@@ -68,23 +68,24 @@ def nulls_of_projection(signal: Array, projection: Array, search: BatchSearch, *
         spare: Local maxima beyond the number of sources that are descended where there is a doubt.
     """
     xp, n_sources = namespace(signal), signal.shape[-1]
-    first = _descend(signal, search, _highest_maxima(projection, n_sources, search.wraps))
+    first = descend_distinct(signal, search, search.point(_highest_maxima(projection, n_sources, search.wraps)))
     doubtful = ~xp.all(first.resolved, axis=-1)
     if not bool(xp.any(doubtful)):
         return first
     # a side lobe of a strong source may be higher on the grid than a source that lies between its points
     (again,) = xp.nonzero(doubtful) if isinstance(signal, np.ndarray) else xp.nonzero(doubtful, as_tuple=True)
     n_more = min(n_sources + spare, int(np.prod(projection.shape[1:])) - 1)
-    second = _descend(signal[again], search, _highest_maxima(projection[again], n_more, search.wraps))
+    start = search.point(_highest_maxima(projection[again], n_more, search.wraps))
+    second = descend_distinct(signal[again], search, start)
     for whole, part in zip(first, second, strict=True):
         whole[again] = part
     return first
 
 
-def _descend(signal: Array, search: BatchSearch, start: Array) -> BatchEstimate:
-    """Descend from grid points ``[batch, peak]``; keep the deepest distinct nulls, one a source."""
+def descend_distinct(signal: Array, search: BatchSearch, start: Array) -> BatchEstimate:
+    """Descend from points ``[batch, peak, 3]``; keep the deepest distinct nulls, one a source."""
     xp = namespace(signal)
-    ended = descend_nulls(signal, search.model, search.point(start), search.box, search.free, tolerance=1e-3)
+    ended = descend_nulls(signal, search.model, start, search.box, search.free, tolerance=1e-3)
     point, depth = ended.point, ended.depth
     inside = (point[..., 2] < float(search.box.high[2])) | ("inverse_range" not in search.free)
     place = search.place(point)
@@ -132,6 +133,10 @@ def _highest_maxima(values: Array, n_wanted: int, wraps: bool) -> Array:
         padded = xp.concatenate([before, highest, after], axis=axis)
         around = xp.maximum(padded[_along(axis, slice(None, -2))], padded[_along(axis, slice(2, None))])
         highest = xp.maximum(around, highest)
+    if isinstance(values, np.ndarray) and len(values) == 1:  # the few that there are, not an order of all points
+        few = np.flatnonzero((values >= highest) & (values > 0))
+        if len(few) >= n_wanted:
+            return few[np.argsort(-values.ravel()[few])[:n_wanted]][None]
     flat = xp.reshape(xp.where(values >= highest, values, values - 1), (len(values), -1))
     if isinstance(flat, np.ndarray):
         return np.argpartition(-flat, n_wanted, axis=1)[:, :n_wanted]

@@ -6,13 +6,14 @@ from typing import Annotated, Any
 import numpy as np
 from msgspec import Meta
 
+from blocks.subspace.block_input import described_array
 from blocks.subspace.spatial_smoothing import smooth_line, smooth_rectangle
 from blocks.subspace.toeplitz import uniform_spacing
 from blocks.subspace.uniform_rectangle import uniform_rectangle
 from hil.array import ArrayGeometry
 from hil.block import Block, Result
 from hil.descriptor import descriptor_frame
-from hil.errors import EstimationError, ParamError
+from hil.errors import ParamError
 from hil.frame import Frame
 from hil.params import Params
 from hil.streams import COVARIANCE, port_of
@@ -45,8 +46,7 @@ class SmoothingBlock(Block):
         return [(name, descriptor_frame(told.header, self._sub, extra)) for name, told in out]
 
     def process(self, arrays: dict[str, Any]) -> Result:
-        if self.array is None:
-            raise EstimationError(f"{self.name}: no array descriptor has come; send one before the data")
+        described_array(self, len(arrays["covariance"]))
         smoothed = np.ascontiguousarray(self._smooth(arrays["covariance"]))
         return {"covariance": smoothed, "n_snapshots": arrays["n_snapshots"]}
 

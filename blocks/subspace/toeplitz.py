@@ -5,8 +5,9 @@ from typing import Any
 import numpy as np
 from array_api_compat import array_namespace
 
+from blocks.subspace.block_input import described_array
 from hil.block import Block, Result
-from hil.errors import EstimationError, ParamError
+from hil.errors import ParamError
 from hil.streams import COVARIANCE, port_of
 
 Array = Any  # NumPy or torch
@@ -57,11 +58,10 @@ class ToeplitzAverage(Block):
         self._uniform_array = ""
 
     def process(self, arrays: dict[str, Any]) -> Result:
-        if self.array is None:
-            raise EstimationError(f"{self.name}: no array descriptor has come; send one before the data")
-        if self._uniform_array != self.array.fingerprint:
-            uniform_spacing(self.array.channel_position_m)
-            self._uniform_array = self.array.fingerprint
+        array = described_array(self, len(arrays["covariance"]))
+        if self._uniform_array != array.fingerprint:
+            uniform_spacing(array.channel_position_m)
+            self._uniform_array = array.fingerprint
         return {**arrays, "covariance": toeplitz_average(arrays["covariance"])}
 
 

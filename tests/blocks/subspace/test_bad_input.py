@@ -7,6 +7,7 @@ from blocks.subspace import (
     anti_diagonal,
     beamforming,
     esprit,
+    fresnel_grid,
     joint_likelihood,
     joint_likelihood_batch,
     line_music,
@@ -40,7 +41,7 @@ MODEL = Model(LINE.position_m, LAMBDA, False)
 BOX = Box(np.array([-1.5, -1.5, 0]), np.array([1.5, 1.5, 2.0]), np.array([0.1, 0.1, 0.1]))
 START = np.array([[0.1, 0, 0], [0.3, 0, 0]])
 DICTIONARY, FAR = steering_dictionary(LINE, LAMBDA), far_field_dictionary(LINE, LAMBDA)
-FRESNEL, RECTANGLE = near_field_line.fresnel_grid(LINE, LAMBDA), planar_grid.planar_grid(PLANE, LAMBDA)
+FRESNEL, RECTANGLE = fresnel_grid.fresnel_grid(LINE, LAMBDA), planar_grid.planar_grid(PLANE, LAMBDA)
 SINES = line_music.line_grid(N, LAMBDA / 2, LAMBDA, 181)
 RANGES = range_music.range_grid(LINE.aperture_m, LAMBDA, 1.0)
 POINTS = DICTIONARY.conjugate.astype(np.complex128)

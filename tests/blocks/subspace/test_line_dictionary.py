@@ -4,8 +4,8 @@ import numpy as np
 import pytest
 
 from blocks.subspace.dictionary import Grid, steering_dictionary
+from blocks.subspace.fresnel_grid import fresnel_reach
 from blocks.subspace.line_dictionary import line_dictionary, suits_line_dictionary
-from blocks.subspace.near_field_line import fresnel_reach
 from blocks.subspace.near_field_music import near_field_music_samples
 from hil.array import ArrayGeometry
 from hil.errors import ParamError
@@ -79,8 +79,8 @@ def test_what_it_does_not_suit():
     assert suits_line_dictionary(line, LAMBDA, grid)
     for array in (uneven, turned, sparse, ArrayGeometry.uca(8, 0.1)):
         assert not suits_line_dictionary(array, LAMBDA, grid)
+    assert suits_line_dictionary(line, LAMBDA, Grid.coarse(line, LAMBDA, far_field_only=True))
     for other in (
-        Grid.coarse(line, LAMBDA, far_field_only=True),
         Grid.coarse(line, LAMBDA, elevation_rad=0.1),
         Grid.coarse(line, LAMBDA, range_min_m=0.99 * fresnel_reach(line.aperture_m, LAMBDA)),
     ):

@@ -33,11 +33,12 @@ def estimate(block, data):
     return out
 
 
-def test_large_lines_are_searched_by_fft_and_give_what_the_dictionary_gives():
+@pytest.mark.parametrize("cls", [NearFieldMusic, FarFieldMusic])
+def test_large_lines_are_searched_by_fft_and_give_what_the_dictionary_gives(cls):
     x = samples([-0.3, 0.4], 1)
     by = {}
     for search in ("auto", "dictionary"):
-        block = started(NearFieldMusic("music", n_sources=2, search=search))
+        block = started(cls("music", n_sources=2, search=search, keep_unresolved=True))
         by[search] = estimate(block, frame(x))
         assert isinstance(block._built[2], LineDictionary) == (search == "auto")
     for name in ("azimuth_rad", "range_m", "polar_covariance", "power_db"):

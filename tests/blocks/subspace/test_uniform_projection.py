@@ -3,7 +3,8 @@
 import numpy as np
 import pytest
 
-from blocks.subspace.near_field_line import fresnel_grid, near_field_line, refine_from
+from blocks.subspace.fresnel_grid import fresnel_grid, fresnel_reach
+from blocks.subspace.near_field_line import near_field_line, near_field_line_batch
 from blocks.subspace.signal_subspace import signal_subspace_from_samples
 from blocks.subspace.uniform_projection import (
     fft_sines,
@@ -96,7 +97,7 @@ def test_search_finds_what_is_there(n, m):
         # a hundredth of a beam, and of the curvature that turns the edge by 2 rad
         np.testing.assert_allclose(found.azimuth_rad[order], azimuth, atol=0.02 / n)
         np.testing.assert_allclose(found.inverse_range_per_m[order], 1 / distance, atol=0.05 * grid.curvature_per_m[1])
-        again = refine_from(u, grid, found.point)
+        again = near_field_line(u, grid, start=found.point)
         np.testing.assert_allclose(again.azimuth_rad, found.azimuth_rad, atol=1e-5 / n)
 
 
@@ -110,6 +111,27 @@ def test_a_stream_starts_from_the_last_frame_and_searches_when_that_fails():
         np.testing.assert_allclose(np.sort(found.azimuth_rad), azimuth, atol=1e-3)
         assert found.resolved.all()
         start = found.point
+
+
+@pytest.mark.parametrize("range_min_m", [None, "sectors"])
+def test_batches_and_torch_find_what_single_frames_find(range_min_m):
+    torch = pytest.importorskip("torch")
+    array, rng = ArrayGeometry.ula(64, LAMBDA / 2), np.random.default_rng(8)
+    reach = fresnel_reach(array.aperture_m, LAMBDA)
+    grid = fresnel_grid(array, LAMBDA, range_min_m=reach * 1.05 if range_min_m else None)
+    assert (grid.layer is None) == (range_min_m is None)
+    u = [
+        signal_subspace_from_samples(snapshots(array, [-0.4 + d, 0.5], [4.0, 5.0], 20, 60, rng).x, 2)
+        for d in (0.0, 0.1, 0.2)
+    ]
+    found = near_field_line_batch(np.stack(u), grid)
+    assert found.resolved.all()
+    tensor = near_field_line_batch(torch.tensor(np.stack(u)), grid)
+    for i, one in enumerate(u):
+        alone = near_field_line(one, grid)
+        np.testing.assert_allclose(found.azimuth_rad[i], alone.azimuth_rad, atol=1e-9)
+        np.testing.assert_allclose(found.inverse_range_per_m[i], alone.inverse_range_per_m, atol=1e-7)
+        np.testing.assert_allclose(tensor.azimuth_rad[i].numpy(), alone.azimuth_rad, atol=1e-7)
 
 
 def test_search_of_noise_resolves_nothing():
