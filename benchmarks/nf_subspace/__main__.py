@@ -22,7 +22,7 @@ from threadpoolctl import threadpool_limits
 
 from benchmarks.nf_subspace import published
 from benchmarks.nf_subspace.cases import Case, cases
-from benchmarks.nf_subspace.methods import Test, run
+from benchmarks.nf_subspace.methods import Test, greedy_with_order, run
 from benchmarks.nf_subspace.orders import CRITERIA, decided
 from benchmarks.nf_subspace.plots import draw_beams, draw_curves, draw_music
 from benchmarks.nf_subspace.score import Score, mean_ci95, over_bound, position_bounds, root_mean_square_ci95, score
@@ -122,10 +122,18 @@ def _orders(report: Report, result: Result, test: Test) -> None:
             target = MIXED_CORRECT if case.figure == "6" and case.x == 20 and name != "2D MUSIC" else None
             share, ci = mean_ci95(right.astype(float))
             report.add(case.label, f"{name}, {criterion}: number right", share, "", n=n, ci95=ci, at_least=target)
-            found = run(name, test, np.minimum(order, 8))
+            found = run(name, test, np.minimum(order, case.data["n_sources"][1]))
             if found is not None:
                 mean, ci = mean_ci95(score(test, found[0]).mean_m)
                 report.add(case.label, f"{name}, {criterion}: mean, number decided", mean, "m", n=n, ci95=ci)
+    at = greedy_with_order(test)
+    right = np.array([len(one.azimuth_rad) for one in at]) == test.n_sources
+    result.right["likelihood"] = right
+    share, ci = mean_ci95(right.astype(float))
+    target = MIXED_CORRECT if case.figure == "6" and case.x == 20 else None
+    report.add(case.label, "likelihood: number right", share, "", n=n, ci95=ci, at_least=target)
+    mean, ci = mean_ci95(score(test, at).mean_m)
+    report.add(case.label, "likelihood: mean, number decided", mean, "m", n=n, ci95=ci)
 
 
 def side_by_side(report: Report, n: int) -> None:

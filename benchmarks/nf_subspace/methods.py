@@ -15,7 +15,7 @@ from benchmarks.nf_subspace.networks import Chosen, choose
 from blocks.neural.likeliest import explains, likeliest
 from blocks.subspace.beamforming import bartlett_spectrum
 from blocks.subspace.dictionary import Dictionary, Grid, steering_dictionary
-from blocks.subspace.greedy_likelihood import greedy_likelihood
+from blocks.subspace.greedy_likelihood import explain_all, greedy_likelihood
 from blocks.subspace.maximum_likelihood import refine_maximum_likelihood
 from blocks.subspace.moments import Moments
 from blocks.subspace.near_field_music import near_field_from_subspace
@@ -157,6 +157,12 @@ def _beamforming(test: Test, i: int, m: int) -> Found:
 
 def _greedy(test: Test, i: int, m: int) -> Found:
     return test.of(greedy_likelihood(test.moments(i), test.dictionary, m))
+
+
+def greedy_with_order(test: Test) -> list[Found]:
+    """The number of sources too: the fewest that leave noise alone, at most as many as there ever are."""
+    most = int(test.places.params.n_sources[1])
+    return [test.of(explain_all(test.moments(i), test.dictionary, most)) for i in range(len(test))]
 
 
 def _surrogate(name: str, test: Test, n_sources: I64, chosen: Chosen) -> list[Found]:

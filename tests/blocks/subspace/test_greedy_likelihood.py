@@ -2,7 +2,7 @@ import numpy as np
 import pytest
 
 from blocks.subspace.dictionary import steering_dictionary
-from blocks.subspace.greedy_likelihood import greedy_likelihood
+from blocks.subspace.greedy_likelihood import explain_all, greedy_likelihood
 from blocks.subspace.moments import Moments
 from hil.array import ArrayGeometry
 from hil.errors import EstimationError, ParamError
@@ -36,6 +36,17 @@ def test_sources_are_found_from_nothing(coherent, as_covariance):
 def test_without_noise_nothing_is_left():
     x = samples(np.random.default_rng(4), coherent=True, noise=1e-6)
     assert greedy_likelihood(Moments.of_samples(x), SEARCH, 3).cost < 1e-9
+
+
+@pytest.mark.parametrize("coherent", [False, True])
+def test_it_tells_how_many_there_are_where_eigenvalues_cannot(coherent):
+    fit = explain_all(Moments.of_samples(samples(np.random.default_rng(5), coherent=coherent)), SEARCH, 6)
+    np.testing.assert_allclose(np.sort(fit.azimuth_rad), AZIMUTH, atol=0.02)
+
+
+def test_of_too_few_that_are_allowed_all_are_used():
+    moments = Moments.of_samples(samples(np.random.default_rng(5), coherent=True))
+    assert len(explain_all(moments, SEARCH, 2).azimuth_rad) == 2
 
 
 def test_what_no_fit_can_come_from_is_refused():
