@@ -108,7 +108,7 @@ def merged(found: Sequence[Found]) -> list[Found]:
         if known is None:
             by_place[key] = one
         elif one.simulated:
-            channels = known.channels if known.channels is not None else one.channels
+            channels = one.channels if one.channels is not None else known.channels
             details = {**one.details, **known.details}
             by_place[key] = known._replace(
                 simulated=True, address=one.address, channels=channels, name=one.name, details=details
