@@ -34,6 +34,8 @@ from hil.port import Port
 
 _LARGEST_DATAGRAM = 65_535
 _BUFFER = 4 << 20
+#: Slots come as the host's clock says, or later where they were kept. Others are of a base station started anew.
+_EARLY_S, _LATE_S = 0.1, 0.7
 #: Indications that are read before frames are given out.
 _MOST_AT_ONCE = 256
 
@@ -77,7 +79,7 @@ class Fapi(LiveDriver):
         self._socket: socket.socket | None = None
         self._early: deque[SrsIndication] = deque()
         self._slots_per_frame = 10 * self.params.srs.scs_khz // 15
-        self._clock = FrameClock(FRAMES_PER_CYCLE * self._slots_per_frame, FRAME_S / self._slots_per_frame)
+        self._clock = self._new_clock()
         self._occasions = Occasions(self.params.srs.period_slots)
         self._sequence: int | None = None
         self._parts: list[Segment] = []
@@ -93,7 +95,6 @@ class Fapi(LiveDriver):
         if self._socket is None:
             self._bind()
         self._sequence, self._parts = None, []
-        self._occasions.forget()
         end_s = time.monotonic() + timeout_s
         without = 0
         while time.monotonic() < end_s:
@@ -139,6 +140,9 @@ class Fapi(LiveDriver):
         return {**super().stats(), **told}
 
     # -- inside ----------------------------------------------------------------------------------------------------
+
+    def _new_clock(self) -> FrameClock:
+        return FrameClock(FRAMES_PER_CYCLE * self._slots_per_frame, FRAME_S / self._slots_per_frame)
 
     def _start_device(self) -> str:
         """The simulated base station sends to a socket that is there before it."""
@@ -218,16 +222,20 @@ class Fapi(LiveDriver):
             self._n_without_matrix += 1
             return []
         place = indication.sfn * self._slots_per_frame + indication.slot
-        count = self._clock.unwrap(place, time.monotonic())
+        now_s, out = time.monotonic(), list[Frame]()
+        if not self._clock.follows(place, now_s, _EARLY_S, _LATE_S):
+            self._clock, self._sequence = self._new_clock(), None
+            self._occasions.forget()
+            out += ledger.new_epoch("restart")
+        count = self._clock.unwrap(place, now_s)
         h = pdu.report.h
         if h.shape[1] != len(ledger.array.channel_map):
             why = f"{h.shape[1]} antennas of rnti {pdu.rnti}, {len(ledger.array.channel_map)} before"
-            return [ledger.event("corrupt", why=why)]
+            return [*out, ledger.event("corrupt", why=why)]
         step = SUBCARRIERS_PER_RB * pdu.report.prg_size
         number = self.params.srs.first_subcarrier + step * np.arange(h.shape[2], dtype=np.float64)
         offset_hz = (number - SUBCARRIERS_PER_RB * self.params.srs.n_rb // 2) * (self.params.srs.scs_khz * 1e3)
         lost = self._occasions.missed(pdu.rnti, count) * h.shape[0]
-        out: list[Frame] = []
         for port, iq in enumerate(h):
             meta: dict[str, Any] = {"frame": indication.sfn, "slot": indication.slot, "port": port}
             if pdu.timing_advance_ns is not None:

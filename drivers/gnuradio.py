@@ -8,7 +8,7 @@ rate of the headers. Without them nothing of this is known: ``sample_start`` cou
 from __future__ import annotations
 
 import time
-from collections.abc import Collection
+from collections.abc import Collection, Sequence
 from typing import Annotated, Any, Literal
 
 import numpy as np
@@ -20,6 +20,7 @@ from drivers.gnuradio_address import Form, parse_address
 from drivers.gnuradio_tags import TagClock, read_hz, read_time
 from drivers.ledger import Ledger
 from drivers.live import ConnectionLost, LiveDriver, LiveParams
+from drivers.pace import Pace
 from drivers.sample_joiner import Joined, Piece, SampleJoiner
 from drivers.zmq_feeds import Feeds
 from hil.errors import DriverTimeout, ParamError, WireError
@@ -33,6 +34,8 @@ _KINDS = {"sub": zmq.SUB, "pull": zmq.PULL, "req": zmq.REQ}
 _DTYPES = {"complex64": np.dtype(np.complex64), "int16": np.dtype(np.uint32)}
 #: Messages that one fetch takes before it gives what they make.
 _BATCH = 64
+#: A flowgraph that was started anew has counted no further than its rate allows, its clock being off by no more.
+_CLOCK_OFF, _START_S = 1.01, 0.1
 #: A channel is not read on while so many frames of it wait for the others.
 _MAX_AHEAD = 64
 
@@ -69,7 +72,10 @@ class GnuRadio(LiveDriver):
         self._backlog: list[Message] = []
         self._clock = TagClock()
         self._expected: list[int] = []
+        #: Of the connection that was whole last, for the next.
+        self._before = self._expected, self._clock
         self._joiner = SampleJoiner(1, 1, 1, self._dtype)
+        self._pace, self._came = Pace(), 0
         self.n_bad_messages = 0
 
     def capabilities(self) -> Capabilities:
@@ -110,7 +116,12 @@ class GnuRadio(LiveDriver):
                 "see whether the flowgraph runs" + (", and its key" if self._form.key else ""),
                 DriverTimeout,
             )
-        self._keep(self._look_at(self._backlog))
+        tags = self._look_at(self._backlog)
+        self.ticks_go_on = self._is_the_same(self._before[0])
+        if self.ticks_go_on:
+            self._expected, self._clock = self._before
+        self._keep(tags)
+        self._before = self._expected, self._clock
 
     def fetch(self, timeout_s: float) -> list[tuple[str, Frame]]:
         assert self.ledger is not None and self._feeds is not None, "fetch() before connect()"
@@ -130,6 +141,8 @@ class GnuRadio(LiveDriver):
     def disconnect(self) -> None:
         if self._feeds is not None:
             self._feeds.close()
+        if self.ledger is not None:  # what is left belongs to the epoch that ends here
+            self._waiting += [("iq", frame) for frame in self._flushed(self.ledger)]
         self._feeds, self._backlog = None, []
 
     def stats(self) -> dict[str, Any]:
@@ -162,6 +175,17 @@ class GnuRadio(LiveDriver):
         self._joiner = SampleJoiner(n_feeds, self._form.vlen, self.params.n_samples, self._dtype)
         self._clock = TagClock()
         self._expected = [0] * n_feeds
+        self._pace, self._came = Pace(), 0
+
+    def _is_the_same(self, expected: Sequence[int]) -> bool:
+        """Whether the flowgraph that answers is the one that was lost: its items are further than those of one that was
+        started meanwhile can be, so that what is missing is known and what its tags told still holds."""
+        if self.ledger is None or self.ledger.sample_rate_hz is None or self._form.content != "tagged":
+            return False
+        gone_s = time.monotonic() - self._heard_s
+        newer = self.ledger.sample_rate_hz * (_CLOCK_OFF * gone_s + _START_S)
+        firsts = {i: gr_zeromq.decode_tags(parts[-1].buffer).offset for i, parts in reversed(self._backlog)}
+        return all(item > newer and item >= expected[i] for i, item in firsts.items())
 
     def _receive(self, end_s: float, of: Collection[int] | None = None) -> list[Message]:
         """Take what has come of the feeds ``of``, or of all."""
@@ -218,7 +242,7 @@ class GnuRadio(LiveDriver):
         """Make the ledger, or give it what the first tags say."""
         p = self.params
         told = {tag.key: read_hz(tag.value) for tag in tags if tag.key in ("rx_freq", "rx_rate")}
-        known = self.ledger.frequency_hz if self.ledger is not None else p.frequency_hz
+        known = self.ledger.frequency_hz if self.ledger is not None and self.ticks_go_on else p.frequency_hz
         raw = {"raw": {"full_scale": p.full_scale}} if p.item == "int16" else {}
         try:
             ledger = self.keep_ledger(self._n_feeds * self._form.vlen, told.get("rx_freq") or known, raw)
@@ -247,16 +271,18 @@ class GnuRadio(LiveDriver):
             return self._bad_message(ledger, str(error))
         out: list[Frame] = []
         n, rest = divmod(len(data) - place, self._item_bytes)
-        if rest:
-            out += self._bad_message(ledger, f"it ends within an item, after {n}")
+        bad = self._bad_message(ledger, f"it ends within an item, after {n}") if rest else []
         if item < self._expected[i]:  # the flowgraph was started anew
             out += self._frames(ledger) + self._flushed(ledger) + ledger.new_epoch("restart")
             self._begin(self._n_feeds)
+            self._before = self._expected, self._clock
         self._expected[i] = item + n
         self._clock.put(tags)
         items = np.frombuffer(data, self._dtype, n * self._form.vlen, place)
         self._joiner.put(i, Piece(item, items.reshape(n, self._form.vlen).T))
-        return out
+        if bad and self._form.content == "stream":  # nothing else tells where it is: no frame goes across it
+            out += self._frames(ledger) + self._flushed(ledger)
+        return out + bad
 
     def _bad_message(self, ledger: Ledger, why: str) -> list[Frame]:
         """What cannot be read is left out: with tags the next message shows how much that was."""
@@ -288,7 +314,13 @@ class GnuRadio(LiveDriver):
             samples, axes, unit = samples.view(np.int16).reshape(len(samples), n, 2), f"{axes} component", "count"
         time_ns, rate_hz = self._clock.time_ns(joined.item, ledger.sample_rate_hz), ledger.sample_rate_hz
         arrived_ns = time.time_ns() - (round(n / rate_hz * 1e9) if rate_hz else 0)
-        return ledger.data(
+        self._came += n
+        out: list[Frame] = []
+        if rate_hz and self._form.content == "stream":
+            missing_s = self._pace.missing_s(self._came / rate_hz, time.monotonic())
+            if missing_s is not None:
+                out.append(ledger.unnumbered_gap(missing_s))
+        return out + ledger.data(
             tick=joined.item + self._clock.lost,
             n_samples=n,
             time_ns=arrived_ns if time_ns is None else time_ns,

@@ -7,6 +7,7 @@ from collections.abc import Sequence
 from typing import Any, NamedTuple
 
 from drivers.ledger import Ledger
+from drivers.pace import Pace
 from hil.formats import heimdall
 from hil.formats.heimdall import HeaderV1, HeaderV2
 from hil.frame import NO_LOSS, Frame, Loss
@@ -161,8 +162,13 @@ class StateV2(_State):
         self._settle = {"a retune": settle_s, "the noise source went off": noise_settle_s}
         self._settled_at: dict[str, int] = {}
         self._tick = 0
+        self._pace = Pace()
         self._changes_seen: int | None = None
         self._retuning = False
+
+    def disconnected(self) -> None:
+        super().disconnected()
+        self._pace = Pace()
 
     def next(self, h: HeaderV2, ledger: Ledger, skipped: int) -> FrameState:
         """Take the next header; ``skipped`` bytes before it were of no packet."""
@@ -184,6 +190,9 @@ class StateV2(_State):
             self._settles("the noise source went off")
         tick = self._tick
         self._tick += h.n_samples
+        missing_s = self._pace.missing_s(self._tick / self._rate_hz, time.monotonic())
+        if missing_s is not None:
+            events.append(ledger.unnumbered_gap(missing_s))
         reasons = [
             *(["the noise source is on"] if h.noise_source else []),
             *(["it is being retuned"] if h.retuning else []),

@@ -11,7 +11,7 @@ from drivers.iio_control import IioControl, RadioState, Setting, control_of
 from drivers.iio_library import IioTrouble, import_libiio, probe, why
 from drivers.iio_reader import IioBlock, IioReader
 from drivers.live import ConnectionLost, LiveDriver, LiveParams
-from hil.errors import ControlError
+from hil.errors import ControlError, DriverError
 from hil.frame import Frame
 from hil.params import Count, Hz, Index, Seconds
 from hil.streams import RAW_IQ_INTERLEAVED, port_of
@@ -62,6 +62,7 @@ class Iio(LiveDriver):
         self._pairs: list[Any] = []
         self._control: IioControl | None = None
         self._reader: IioReader | None = None
+        self._why_lost = ""
         self._state: RadioState | None = None
         self._capabilities = Capabilities()
         self._hung: list[Any] = []
@@ -104,6 +105,8 @@ class Iio(LiveDriver):
         self._start_reader()
 
     def fetch(self, timeout_s: float) -> list[tuple[str, Frame]]:
+        if self._why_lost:
+            raise ConnectionLost(f"libiio: {self._why_lost}")
         assert self._reader is not None
         try:
             block = self._reader.get(timeout_s)
@@ -116,6 +119,7 @@ class Iio(LiveDriver):
             # what a hung thread uses must not be freed under it
             self._hung.append((self._reader, self._context, self._adc, self._pairs, self._control))
         self._reader = self._control = self._adc = self._context = None
+        self._why_lost = ""
         self._pairs = []
         if len(self._hung) > _MAX_HUNG:
             raise self.failure(
@@ -226,17 +230,24 @@ class Iio(LiveDriver):
         """Change a setting between two buffers, so that no frame has samples from before and after it."""
         control, ledger = self._connected(), self.ledger
         assert ledger is not None and self._reader is not None
-        control.check(what, value, receiver)
-        if not self._reader.close():
-            raise ControlError(f"{what}: libiio does not let go of the buffer; the device is looked for again")
         try:
-            control.set(what, value, receiver)
-            self._settings[what, receiver] = value
-        finally:
-            self._state = control.state()
-            self._note_state(self._state)
-            self._waiting += [("iq", f) for f in ledger.new_epoch(event, ticks_go_on=True, **_plain(self._state))]
-            self._start_reader()
+            control.check(what, value, receiver)
+            if not self._reader.close():
+                self._why_lost = "it does not let go of the buffer"
+                raise ControlError(f"{what}: libiio does not let go of the buffer; the device is looked for again")
+            try:
+                control.set(what, value, receiver)
+                self._settings[what, receiver] = value
+            finally:
+                self._state = control.state()
+                self._note_state(self._state)
+                self._waiting += [("iq", f) for f in ledger.new_epoch(event, ticks_go_on=True, **_plain(self._state))]
+                self._start_reader()
+        except (OSError, DriverError) as error:  # what a device that goes meanwhile makes of a question
+            self._why_lost = str(error)
+            raise ControlError(
+                f"{self.name}: {what}={value}: the device has gone: {error}; it is looked for, then give it again"
+            ) from error
         return ledger.epoch
 
     def _note_state(self, state: RadioState) -> None:

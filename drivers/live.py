@@ -24,7 +24,7 @@ from hil.source import Reading
 log = logging.getLogger(__name__)
 
 #: Waits between attempts to find a device again: the first, and the longest.
-FIRST_WAIT_S, LONGEST_WAIT_S = 0.1, 5.0
+FIRST_WAIT_S, LONGEST_WAIT_S = 0.1, 2.0
 #: An event about a device that is gone: at most one in so long.
 _GONE_EVERY_S = 1.0
 
@@ -174,6 +174,9 @@ class LiveDriver(Driver):
             self._told_gone_s = self._gone_since
             return [(port, ledger.event("disconnected", why=self._why_gone, seconds=0.0))]
 
+    #: Whether ``connect`` found that the device has counted on since the connection before: what is missing is known.
+    ticks_go_on: bool = False
+
     #: Whether a device that gives nothing may be well: one that was stopped on purpose, or a feed of rare events.
     may_be_silent: bool = False
 
@@ -212,7 +215,8 @@ class LiveDriver(Driver):
                 self._gone_since = None
                 self._heard_s = time.monotonic()
                 self.n_reconnects += 1
-                return [(port, f) for f in ledger.new_epoch("reconnect", seconds=gone_s)]
+                again = ledger.new_epoch("reconnect", ticks_go_on=self.ticks_go_on, seconds=gone_s)
+                return [(port, f) for f in again]
         else:
             time.sleep(max(0.0, min(timeout_s, self._next_try_s - now)))
         if time.monotonic() - self._told_gone_s < _GONE_EVERY_S:

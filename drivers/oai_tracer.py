@@ -162,7 +162,7 @@ class OaiTracer(LiveDriver):
         if n_antennas is None:
             n_antennas = self._count_antennas(event, heard, end_s)
         ledger = self.keep_ledger(n_antennas, p.frequency_hz, {"cfr": {"scale": "arbitrary"}})
-        self._frames = TracerFrames(p, formats, ledger, n_antennas, live=True)
+        self._frames = TracerFrames(p, formats, ledger, n_antennas, live=True, before=self._frames)
         self._heard = heard
 
     def _count_antennas(self, event: EventFormat, heard: list[Record], end_s: float) -> int:

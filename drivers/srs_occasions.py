@@ -34,6 +34,22 @@ class FrameClock:
         self.cycle, self.place_s = cycle, place_s
         self._last: tuple[int, float] | None = None
 
+    def follows(self, place: int, now_s: float, early_s: float, late_s: float) -> bool:
+        """Whether ``place`` is where the numbering should be by now; a source that was started anew is elsewhere.
+
+        Args:
+            place: In the cycle.
+            now_s: As for :meth:`unwrap`.
+            early_s: It may be ahead of the clock by so much.
+            late_s: And so much behind, as what comes was kept somewhere.
+        """
+        if self._last is None:
+            return True
+        last, last_s = self._last
+        ahead = place - last - (now_s - last_s) / self.place_s
+        ahead_s = ((ahead + self.cycle / 2) % self.cycle - self.cycle / 2) * self.place_s
+        return -late_s <= ahead_s <= early_s
+
     def unwrap(self, place: int, now_s: float) -> int:
         """Return the place counted on from the first one.
 

@@ -26,6 +26,8 @@ EVENTS = {"interpolated": "GNB_PHY_UL_FREQ_CHANNEL_ESTIMATE", "least_squares": "
 _ABSENT = -1
 #: Terminals whose occasion may be incomplete at a time; beyond it the oldest is given up.
 _MOST_OPEN = 64
+#: Frames of a base station that runs on agree with its clock to so many; one that was started anew does by chance only.
+_SAME_FRAMES = 3
 #: An incomplete occasion is given up after so long.
 _OPEN_S = 0.5
 
@@ -90,10 +92,19 @@ class TracerFrames:
         ledger: Numbers the frames.
         n_antennas: That make an occasion.
         live: Whether records come as they are made; else their own times tell how much of it went by.
+        before: What read the connection before: where the base station turns out to be the same, still running, what
+            was missed between the two is counted.
     """
 
     def __init__(
-        self, params: TracerSrs, formats: dict[str, EventFormat], ledger: Ledger, n_antennas: int, *, live: bool
+        self,
+        params: TracerSrs,
+        formats: dict[str, EventFormat],
+        ledger: Ledger,
+        n_antennas: int,
+        *,
+        live: bool,
+        before: TracerFrames | None = None,
     ) -> None:
         self.params, self.ledger, self.n_antennas, self._live = params, ledger, n_antennas, live
         self._event = formats[EVENTS[params.estimate]]
@@ -109,6 +120,7 @@ class TracerFrames:
         self._clock = FrameClock(FRAMES_PER_CYCLE, FRAME_S)
         self._occasions = Occasions(params.srs_period_frames)
         self._wall: tuple[int, int] | None = None
+        self._before = before
         self._same: list[list[int]] = []
         self._lost = 0
 
@@ -232,6 +244,7 @@ class TracerFrames:
         missing = [a for a, came in enumerate(occasion.came) if not came]
         n = self.params.n_symbols
         self._lost += n
+        self._go_on(occasion)
         count = self._clock.unwrap(occasion.frame, self._now_s(occasion.time_ns))
         # it was there, though not whole: it is counted here and not again by its number
         self._lost += n * self._occasions.missed(key[0], count) if key[1] == 0 else 0
@@ -240,6 +253,7 @@ class TracerFrames:
 
     def _data(self, whole: _Whole, toa_ns: list[int] | None) -> list[Frame]:
         (rnti, port), occasion = whole
+        self._go_on(occasion)
         count = self._clock.unwrap(occasion.frame, self._now_s(occasion.time_ns))
         out = self._clock_event(count, occasion.time_ns)
         missed = self._occasions.missed(rnti, count) if port == 0 else 0
@@ -268,6 +282,17 @@ class TracerFrames:
                 rnti=(np.array(rnti, np.int64), "", ""),
             )
         return out
+
+    def _go_on(self, first: _Open) -> None:
+        """Take over the accounts of the connection before, where frames went on with the base station's clock."""
+        before, self._before = self._before, None
+        if before is None or before._wall is None:
+            return
+        count, time_ns = before._wall
+        ahead = first.frame - count - (first.time_ns - time_ns) / 1e9 / FRAME_S
+        if abs((ahead + FRAMES_PER_CYCLE / 2) % FRAMES_PER_CYCLE - FRAMES_PER_CYCLE / 2) <= _SAME_FRAMES:
+            self._clock, self._occasions = before._clock, before._occasions
+            self._lost += before._lost
 
     def _now_s(self, time_ns: int) -> float:
         return time.monotonic() if self._live else time_ns / 1e9

@@ -112,8 +112,8 @@ def test_the_waits_between_attempts_grow(driver, monkeypatch):
             tries.append(now)
         now += 0.01
     waits = np.diff(tries)
-    np.testing.assert_allclose(waits[:5], [0.2, 0.4, 0.8, 1.6, 3.2], atol=0.05)
-    np.testing.assert_allclose(waits[5:], 5.0, atol=0.05)
+    np.testing.assert_allclose(waits[:5], [0.2, 0.4, 0.8, 1.6, 2.0], atol=0.05)
+    np.testing.assert_allclose(waits[5:], 2.0, atol=0.05)
 
 
 def test_a_device_that_falls_silent_counts_as_gone(driver):

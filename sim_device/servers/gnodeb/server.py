@@ -167,6 +167,8 @@ class GnodebServer(ProtocolServer):
         passed_slots = feed.now_tick() / cell.slot_ticks
         number, began_s = math.ceil(passed_slots), time.monotonic() - passed_slots * slot_s
         while not self.ending.is_set():
+            if self._fapi is not None and (fault := self.faults.take("stall")):
+                self.ending.wait(1.0 if fault.amount is None else fault.amount)
             slot = cell.next_slot(number)
             if slot is None or not (feed.real_time or self._is_heard(tracer)):
                 self.ending.wait(TICK_S)

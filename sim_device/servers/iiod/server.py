@@ -66,6 +66,9 @@ class IiodServer(ProtocolServer):
         self.registers = Registers()
         try:
             self.context, radio = self._make_context()
+            if self.params.loop_ticks is not None:  # brought into the converter's form before anybody waits for it
+                radio.counts(0, 1)
+                self.feed.head = 0
             self._socket = socket.create_server((self.params.host, self.params.port))
         except OSError as error:
             super().close()
