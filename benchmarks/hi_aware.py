@@ -288,7 +288,7 @@ def figure_table(points: list[Point], results: dict[Point, Result]) -> str:
 
 def report_targets(report: Report, n_trials: int, keep: Path | None) -> None:
     """Ours alone, many trials, where targets are set."""
-    points = [Point(snr_db=v, p_fault=p) for p in (0.02, 0.04) for v in (0.0, 10.0, 15.0, 20.0, 30.0)]
+    points = [Point(snr_db=v, p_fault=p) for p in (0.02, 0.04) for v in (0.0, 5.0, 10.0, 15.0, 20.0, 25.0, 30.0)]
     for point in (*points, Point(snr_db=30.0, p_fault=0.14)):
         report_point(report, point, run_point(point, n_trials, published=False, keep=keep))
 

@@ -103,21 +103,42 @@ def test_a_drifting_phase_is_tracked_as_a_kalman_filter_does():
     noise = np.sqrt(h / 2) * (rng.standard_normal(n) + 1j * rng.standard_normal(n))
     cross = h * np.exp(1j * phase) + noise
     kind = np.array([Kind.PHASE], np.int8)
-    states = {d: CalibrationState.start(cross[:1], np.array([h]), kind) for d in (0.0, q)}
+    state = CalibrationState.start(cross[:1], np.array([h]), kind)
     x, p = float(np.angle(cross[0])), 1 / (2 * h)
-    errors = {d: [] for d in states}
+    errors, averaged = [], []
     for i in range(1, n):
         p += q**2
         gain = p / (p + 1 / (2 * h))
         x += gain * float(np.angle(cross[i] * np.exp(-1j * x)))
         p *= 1 - gain
-        for d, state in states.items():
-            states[d] = update(state, cross[i : i + 1], np.array([h]), np.zeros(1, bool), d)._replace(kind=kind)
-            errors[d].append(np.angle(states[d].coefficient[0] * np.exp(-1j * phase[i])))
-        assert np.angle(states[q].coefficient[0] * np.exp(-1j * x)) == pytest.approx(0, abs=0.02)
-        assert states[q].phase_variance_rad2[0] == pytest.approx(p, rel=1e-6)
-    assert np.std(errors[q]) == pytest.approx(np.sqrt(p), rel=0.15)
-    assert np.std(errors[0.0]) > 2 * np.std(errors[q])
+        state = update(state, cross[i : i + 1], np.array([h]), np.zeros(1, bool), q)._replace(kind=kind)
+        errors.append(np.angle(state.coefficient[0] * np.exp(-1j * phase[i])))
+        averaged.append(np.angle(cross[: i + 1].sum() * np.exp(-1j * phase[i])))
+        assert np.angle(state.coefficient[0] * np.exp(-1j * x)) == pytest.approx(0, abs=0.02)
+        assert state.phase_variance_rad2[0] == pytest.approx(p, rel=1e-6)
+    assert np.std(errors) == pytest.approx(np.sqrt(p), rel=0.15)
+    assert np.std(averaged) > 2 * np.std(errors)
+
+
+@pytest.mark.parametrize("phase_rad", [0.04, 0.05])
+def test_a_fault_too_small_for_one_frame_comes_and_goes_in_the_last_few(phase_rad):
+    """Three deviations of a frame, after an hour of intact frames and of faulty ones; the others stay as they are."""
+    rng = np.random.default_rng(16)
+    h = np.full(400, 0.5 / 0.0125**2)
+    faulty = np.arange(400) < 20
+
+    def measured(c):
+        return h * c + np.sqrt(h / 2) * (rng.standard_normal(h.shape) + 1j * rng.standard_normal(h.shape))
+
+    state = CalibrationState.start(h + 0j, h, np.zeros(400, np.int8))
+    state = state._replace(cross=1000 * state.cross, power=1000 * state.power, age=1000 * state.age)
+    for c in (np.exp(1j * phase_rad), 1.0):
+        for _ in range(20):
+            cross = measured(np.where(faulty, c, 1.0))
+            state = update(state, cross, h, changed_elements(state, cross, h))
+        assert np.mean((state.kind != Kind.INTACT)[faulty]) == pytest.approx(float(c != 1), abs=0.1)
+        assert np.count_nonzero(state.kind[~faulty]) <= 2
+        state = state._replace(cross=100 * state.cross, power=100 * state.power, age=100 * state.age)
 
 
 def test_what_stays_as_it_is_does_not_change():
