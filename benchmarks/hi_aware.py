@@ -286,11 +286,39 @@ def figure_table(points: list[Point], results: dict[Point, Result]) -> str:
     return "\n".join(lines[1:]) + "\n"
 
 
-def report_targets(report: Report, n_trials: int, keep: Path | None) -> None:
+def ratio_table(results: dict[Point, Result]) -> str:
+    """RMSE to the root bound at every point, as drawn and controlled, against [HI], and faults found, as Markdown."""
+    columns = [
+        f"{q}, {m}{how}" for m in ("pilots", "blind") for how in ("", ", controlled") for q in ("angle", "range")
+    ]
+    published = any("HI" in result.azimuth2 for result in results.values())
+    rest = ["F1", "F1 of the oracle", *(["[HI]'s errors to ours, angle, range", "NMSE below [HI]'s, dB"] * published)]
+    columns = ["case", *columns, *rest, "trials"]
+    lines = ["| " + " | ".join(columns) + " |", "|" + " --- |" * len(columns)]
+    for point, result in results.items():
+        cells = [point.label]
+        for method, bound in (("ours", "CRB"), ("blind", "blind CRB")):
+            tables = (result.azimuth2, result.range2)
+            values = [ratio_ci(t[method], t[bound]) for t in tables]
+            values += [controlled_ratio(t[method], t[bound], t["first order"], t["CRB"]) for t in tables]
+            cells += [f"{value:.3f} ({low:.3f} .. {high:.3f})" for value, (low, high) in values]
+        cells += [f"{f1(result.counts[m]):.3f}" for m in ("ours", "oracle")] if point.p_fault else ["", ""]
+        if published:
+            times = [rms(t["HI"]) / rms(t["ours"]) for t in (result.azimuth2, result.range2)]
+            below = to_db(result.nmse["HI"]) - to_db(result.nmse["ours"])
+            cells += [", ".join(f"{v:.3g}" for v in times), f"{below:.1f}"]
+        lines.append("| " + " | ".join([*cells, str(len(result.azimuth2["ours"]))]) + " |")
+    return "\n".join(lines) + "\n"
+
+
+def report_targets(report: Report, n_trials: int, keep: Path | None) -> dict[Point, Result]:
     """Ours alone, many trials, where targets are set."""
     points = [Point(snr_db=v, p_fault=p) for p in (0.02, 0.04) for v in (0.0, 5.0, 10.0, 15.0, 20.0, 25.0, 30.0)]
+    results: dict[Point, Result] = {}
     for point in (*points, Point(snr_db=30.0, p_fault=0.14)):
-        report_point(report, point, run_point(point, n_trials, published=False, keep=keep))
+        results[point] = run_point(point, n_trials, published=False, keep=keep)
+        report_point(report, point, results[point])
+    return results
 
 
 def _limit(method: str, point: Point) -> float | None:
@@ -386,10 +414,13 @@ def main(arguments: Iterable[str] | None = None) -> None:
     n_trials = 20 if options.quick else options.trials
     if options.targets:
         with threadpool_limits(limits=1):
-            report_targets(report, n_trials, options.keep)
+            results = report_targets(report, n_trials, options.keep)
+        if options.plots:
+            options.plots.mkdir(parents=True, exist_ok=True)
+            (options.plots / "hi_aware_targets.md").write_text(ratio_table(results))
         report.finish()
         return
-    results: dict[Point, Result] = {}
+    results = {}
     with threadpool_limits(limits=1):
         for number in options.figures:
             points = figures(options.quick)[number]
@@ -400,6 +431,8 @@ def main(arguments: Iterable[str] | None = None) -> None:
             if options.plots:
                 plot(number, points, results, options.plots)
                 (options.plots / f"hi_aware_fig{number}.md").write_text(figure_table(points, results))
+    if options.plots:
+        (options.plots / "hi_aware_points.md").write_text(ratio_table(results))
     report.finish()
 
 

@@ -3,7 +3,7 @@
 import numpy as np
 import pytest
 
-from benchmarks.hi_aware import Point, f1, figure_table, figures, ratio_ci, run_point
+from benchmarks.hi_aware import Point, Result, f1, figure_table, figures, ratio_ci, ratio_table, run_point
 
 
 def test_ratio_and_its_interval():
@@ -37,3 +37,15 @@ def test_one_point_is_the_same_every_time_and_ours_is_the_best():
     np.testing.assert_array_equal(first.azimuth2["ours"], again.azimuth2["ours"])
     assert np.nanmean(first.azimuth2["ours"]) < np.nanmean(first.azimuth2["HI"])
     assert "N=64, 20 dB, 2 %" in figure_table([point], {point: first})
+
+
+def test_table_of_ratios():
+    """Errors that are the bound's have ratio 1, with the draws taken out too; [HI]'s are ten times ours."""
+    point = Point(n=64, snr_db=20.0)
+    bound = np.full(6, 4.0)
+    table = {m: bound for m in ("ours", "blind", "CRB", "blind CRB", "first order")} | {"HI": 100 * bound}
+    counts = {m: np.tile([9.0, 1.0, 1.0], (6, 1)) for m in ("ours", "oracle")}
+    nmse = {"ours": bound, "HI": 10 * bound}
+    row = ratio_table({point: Result(table, table, table, nmse, counts)}).splitlines()[2]
+    ones = " | ".join(["1.000 (1.000 .. 1.000)"] * 8)
+    assert row == f"| N=64, 20 dB, 2 % | {ones} | 0.900 | 0.900 | 10, 10 | 10.0 | 6 |"
