@@ -109,5 +109,5 @@ def test_another_array_or_carrier_is_refused_with_both_sides_named(weights):
 
 
 def test_there_is_a_list_of_what_there_is():
-    with pytest.raises(ParamError, match="no system 'nope': there are dcd_music, nf_subspacenet"):
+    with pytest.raises(ParamError, match="no system 'nope': there are dcd_music, deep_cnn, nf_subspacenet"):
         make_model("nope", {}, ArrayGeometry.ula(8, 0.5), 1.0)
