@@ -11,7 +11,7 @@ from collections.abc import Callable, Iterator, Sequence
 from benchmarks.report import Report, Row
 
 #: Families, in the order in which they are measured.
-FAMILIES = ("iio", "usrp", "heimdall", "gnodeb", "gnuradio")
+FAMILIES = ("iio", "usrp", "heimdall", "gnodeb", "gnuradio", "srsran")
 Measure = Callable[[bool], Iterator[Row]]
 
 

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import time
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from typing import Any, NamedTuple
 
@@ -138,7 +138,12 @@ class ByClock(NamedTuple):
 
 
 def read_by_clock(
-    driver: Driver, seconds: float, age: Callable[[Frame, int], float | None] = age_of, axis: str = "snapshot"
+    driver: Driver,
+    seconds: float,
+    age: Callable[[Frame, int], float | None] = age_of,
+    *,
+    axis: str = "snapshot",
+    children: Sequence[int] = (),
 ) -> ByClock:
     """Read for ``seconds`` once what has waited is read.
 
@@ -147,6 +152,7 @@ def read_by_clock(
         seconds: ...
         age: Seconds since the last sample of a frame was there at a UTC time.
         axis: What is counted.
+        children: Processes of the driver.
     """
     end_s = time.perf_counter() + _SETTLE_S
     while time.perf_counter() < end_s:
@@ -154,7 +160,7 @@ def read_by_clock(
     n_frames = n_samples = lost_frames = lost_samples = 0
     ages_s: list[float] = []
     first_s = last_s = 0.0
-    with Meter() as meter:
+    with Meter(children) as meter:
         start_s = time.perf_counter()
         while time.perf_counter() - start_s < seconds:
             for frame in data_of(driver):
