@@ -95,8 +95,10 @@ def open_command(one: Found) -> str | None:
     driver = one.driver or (FAMILIES[one.kind].driver if one.kind in FAMILIES else None)
     if driver is None:
         return None
-    needs = {family.driver: family.record_settings for family in FAMILIES.values()}
-    return record_command(driver, one.address, needs.get(driver, ()))
+    told = {family.driver: family.record_settings for family in FAMILIES.values()}.get(driver, ())
+    # what a simulated device is set to is known; of a real one the user knows
+    settings = told if one.simulated else [f"{setting.partition('=')[0]}=HZ" for setting in told]
+    return record_command(driver, one.address, settings)
 
 
 def print_devices(searched: Searched, where: Sequence[str] = ()) -> None:

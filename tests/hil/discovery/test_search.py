@@ -159,7 +159,9 @@ def test_how_to_open() -> None:
     )
     assert "--driver oai_tracer" in str(open_command(Found("gnodeb", "tcp://h:2021", None)))
     assert open_command(Found("ZeroMQ REP", "tcp://h:2000", None)) is None
-    assert str(open_command(Found("srsran", "srsran://h:2000", None))).endswith("--for 10 --set frequency_hz=3.5e9")
+    srsran = Found("srsran", "srsran://h:2000", None)
+    assert str(open_command(srsran)).endswith("--for 10 --set frequency_hz=HZ")
+    assert str(open_command(srsran._replace(simulated=True))).endswith("--for 10 --set frequency_hz=3.5e9")
 
 
 def test_nothing_found_is_helped() -> None:
