@@ -104,17 +104,32 @@ def run(name: str, test: Test, n_sources: I64) -> tuple[list[Found], str] | None
         return [_CLASSIC[name](test, i, int(m)) for i, m in enumerate(n_sources)], ""
     if name == "published choices":
         return _published(test, n_sources)
-    system = next(system for word, system in _SYSTEMS.items() if name.startswith(word))
-    chosen = choose(system, test.places)
+    chosen = _chosen(name, test)
     if chosen is None:
         return None
-    told = chosen.name + (f", not trained for this {' and '.join(chosen.foreign)}" if chosen.foreign else "")
-    if system == "nf_subspacenet":
+    told = weights_of(name, test)
+    if name.startswith("NF-SubspaceNet"):
         return _surrogate(name, test, n_sources, chosen), told
     located = _located(test, n_sources, chosen)
     if located is None:
         return None
     return [_refined(test, i, f) for i, f in enumerate(located)] if "refined" in name else located, told
+
+
+def weights_of(name: str, test: Test) -> str:
+    """The weights that a method takes for these data, and what they are not trained for; empty where it takes none."""
+    if name in _CLASSIC:
+        return ""
+    if name == "published choices":
+        return published.WEIGHTS.stem if published.WEIGHTS.exists() else ""
+    chosen = _chosen(name, test)
+    if chosen is None:
+        return ""
+    return chosen.name + (f", not trained for this {' and '.join(chosen.foreign)}" if chosen.foreign else "")
+
+
+def _chosen(name: str, test: Test) -> Chosen | None:
+    return choose(next(system for word, system in _SYSTEMS.items() if name.startswith(word)), test.places)
 
 
 def _signal(covariance: C128, n_sources: int) -> C128:
@@ -210,7 +225,7 @@ def _published(test: Test, n_sources: I64) -> tuple[list[Found], str] | None:
         return None
     surrogate = test.surrogate("published", published.load())
     rng = np.random.default_rng(0)
-    return [Found(*published.estimate(one, whole, 2, rng)) for one in surrogate], "published_n15"
+    return [Found(*published.estimate(one, whole, 2, rng)) for one in surrogate], published.WEIGHTS.stem
 
 
 _CLASSIC: dict[str, Callable[[Test, int, int], Found]] = {

@@ -138,8 +138,9 @@ def train(seed: int, path: Path, on_epoch: Any = print) -> None:
             plateau.step(validation_loss)
             took_s = time.monotonic() - began
             on_epoch(f"epoch {epoch + 1} of {EPOCHS}, validation loss {validation_loss:.4f}, {took_s:.0f} s")
+    # what it took is of the processor that it ran on, other work there included
     told = {"seconds": f"{time.monotonic() - began:.0f}", "epochs": str(EPOCHS), "seed": str(seed)}
-    save_file(net.state_dict(), path, told)
+    save_file({name: value.contiguous() for name, value in net.state_dict().items()}, path, told)
 
 
 def load() -> PublishedNet:
