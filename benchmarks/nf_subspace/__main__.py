@@ -139,7 +139,7 @@ def _orders(report: Report, result: Result, test: Test, keep: Path | None) -> No
     told = kept(keep, f"{case.label}; {n}; likelihood", lambda: score(test, greedy_with_order(test)))
     assert told is not None
     result.right["likelihood"] = ~told.short
-    share, ci = mean_ci95(1.0 - told.short)
+    share, ci = mean_ci95(1.0 - told.short.astype(np.float64))
     target = MIXED_CORRECT if case.x == 20 else None
     report.add(case.label, "likelihood: number right", share, "", n=n, ci95=ci, at_least=target)
     mean, ci = mean_ci95(told.mean_m)
