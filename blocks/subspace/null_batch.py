@@ -86,33 +86,34 @@ def descend_distinct(signal: Array, search: BatchSearch, start: Array) -> BatchE
     """Descend from points ``[batch, peak, 3]``; keep the deepest distinct nulls, one a source."""
     xp = namespace(signal)
     ended = descend_nulls(signal, search.model, start, search.box, search.free, tolerance=1e-3)
-    point, depth = ended.point, ended.depth
-    inside = (point[..., 2] < float(search.box.high[2])) | ("inverse_range" not in search.free)
+    inside = (ended.point[..., 2] < float(search.box.high[2])) | ("inverse_range" not in search.free)
+    sure = xp.astype(ended.converged & inside, ended.depth.dtype)
+    peaks = xp.concatenate([ended.depth[..., None], ended.point, sure[..., None]], axis=-1)
+    peaks = xp.take_along_axis(peaks, xp.argsort(ended.depth, axis=-1)[..., None], axis=-2)  # deepest first
+    kept = _kept(search, peaks[..., 0], peaks[..., 1:4])
+    n_peaks = kept.shape[-1]
+    behind = constant(np.arange(n_peaks), peaks) + xp.where(kept, 0, n_peaks)
+    take = xp.argsort(behind, axis=-1)[..., : signal.shape[-1]]
+    peaks, there = xp.take_along_axis(peaks, take[..., None], axis=-2), xp.take_along_axis(kept, take, axis=-1)
+    nothing = constant(np.array([1.0, np.nan, np.nan, np.nan, 0.0]), peaks)
+    peaks = xp.where(there[..., None], peaks, nothing)
+    depth, azimuth, elevation, k, settled = (peaks[..., i] for i in range(5))
+    return BatchEstimate(azimuth, k, depth, there, there & (depth < RESOLVED_DEPTH) & (settled > 0), elevation)
+
+
+def _kept(search: BatchSearch, depth: Array, point: Array) -> Array:
+    """Which peaks, deepest first, are deep enough and no other that is kept, ``[batch, peak]``."""
+    xp = namespace(depth)
     place = search.place(point)
-    near = constant(DISTINCT_STEPS * search.box.step, place)
-    chosen, found = [], []
-    for _ in range(signal.shape[-1]):  # deepest first; what converged to the same null drops out
-        best = xp.argmin(depth, axis=-1)[:, None]
-        chosen.append(best)
-        found.append(xp.take_along_axis(depth, best, axis=-1) <= FOUND_DEPTH)
-        apart = xp.abs(place - xp.take_along_axis(place, best[..., None], axis=-2))
-        if search.wraps:
-            turn = xp.minimum(apart[..., :1], 2 * np.pi - apart[..., :1])
-            apart = xp.concatenate([turn, apart[..., 1:]], axis=-1)
-        depth = xp.where(xp.all(apart < near, axis=-1), xp.full_like(depth, np.inf), depth)
-    take, there = xp.concatenate(chosen, axis=-1), xp.concatenate(found, axis=-1)
-    azimuth, elevation, k = (xp.take_along_axis(point[..., i], take, axis=-1) for i in range(3))
-    nothing = xp.full_like(azimuth, np.nan)
-    final = xp.where(there, xp.take_along_axis(ended.depth, take, axis=-1), xp.ones_like(nothing))
-    sure = xp.take_along_axis(ended.converged & inside, take, axis=-1)
-    return BatchEstimate(
-        xp.where(there, azimuth, nothing),
-        xp.where(there, k, nothing),
-        final,
-        there,
-        there & (final < RESOLVED_DEPTH) & sure,
-        xp.where(there, elevation, nothing),
-    )
+    apart = xp.abs(place[..., :, None, :] - place[..., None, :, :])
+    if search.wraps:
+        turn = xp.minimum(apart[..., :1], 2 * np.pi - apart[..., :1])
+        apart = xp.concatenate([turn, apart[..., 1:]], axis=-1)
+    same = xp.all(apart < constant(DISTINCT_STEPS * search.box.step, place), axis=-1)
+    kept = depth <= FOUND_DEPTH
+    for i in range(1, depth.shape[-1]):
+        kept[..., i] &= ~xp.any(same[..., i, :i] & kept[..., :i], axis=-1)
+    return kept
 
 
 def _highest_maxima(values: Array, n_wanted: int, wraps: bool) -> Array:
