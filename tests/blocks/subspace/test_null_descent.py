@@ -7,6 +7,7 @@ from scipy.optimize import minimize
 from blocks.bounds.cramer_rao import stochastic_crb
 from blocks.bounds.steering_derivative import steering_derivatives
 from blocks.subspace.dictionary import steering_dictionary
+from blocks.subspace.far_field_music import far_field_dictionary, far_field_music
 from blocks.subspace.joint_likelihood import refine_jointly
 from blocks.subspace.line_music import line_grid, line_music
 from blocks.subspace.maximum_likelihood import refine_maximum_likelihood
@@ -160,6 +161,21 @@ def test_batch_gives_the_estimates_of_the_single_frames():
             order, other = np.argsort(batch.azimuth_rad[i]), np.argsort(single.azimuth_rad)
             # a hundredth of the standard deviation of 5e-4 rad
             assert np.abs(batch.azimuth_rad[i, order] - single.azimuth_rad[other]).max() < 5e-5
+
+
+@pytest.mark.parametrize("array", [ArrayGeometry.ula(12, LAMBDA / 2), ArrayGeometry.uca(12, LAMBDA)])
+def test_batches_of_plane_waves(array):
+    """Also across the seam of a full circle, where azimuths of pi and -pi are one."""
+    rng, dictionary = np.random.default_rng(6), far_field_dictionary(array, LAMBDA)
+    azimuth = np.array([-0.5, 0.4]) if array.is_linear else np.array([np.pi - 1e-3, 0.4])
+    x = np.stack([snapshots(array, azimuth, [np.inf, np.inf], 20, 80, rng).x for _ in range(5)])
+    found = near_field_music_batch(x, dictionary, 2)
+    assert found.resolved.all()
+    for i, frame in enumerate(x):
+        alone = far_field_music(frame @ frame.conj().T / 80, dictionary, 2, 80, polish=False)
+        turn = found.azimuth_rad[i][:, None] - alone.azimuth_rad
+        assert (np.abs((turn + np.pi) % (2 * np.pi) - np.pi).min(axis=1) < 1e-5).all()
+    assert (found.inverse_range_per_m == 0).all()
 
 
 def test_batch_says_what_it_did_not_find():
