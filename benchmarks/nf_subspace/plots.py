@@ -10,7 +10,7 @@ import numpy.typing as npt
 import torch
 
 from benchmarks.nf_subspace.networks import choose
-from blocks.subspace.beamforming import bartlett_spectrum
+from blocks.subspace.beamforming import capon_spectrum
 from hil.view.spectra import Spectrum, draw_spectra
 from hil.wavefront import steering_vector_polar
 from sim_device.near_field_places import NearFieldPlaces
@@ -21,6 +21,14 @@ F64 = npt.NDArray[np.float64]
 TWO_SPECTRA = (((-35.0, 12.0), (25.0, 20.0)), 10.0)
 TWO_BEAMS = (((-25.0, 15.0), (25.0, 35.0)), 10.0)
 THREE_BEAMS = (((-25.0, 15.0), (25.0, 20.0), (-25.0, 40.0)), 0.0)
+
+#: What the axes of the cases are called in full.
+_AXES = {
+    "dB": "SNR, dB",
+    "T": "snapshots",
+    "eta/wavelength": "largest position error of an element, wavelengths",
+    "Fraunhofer x": "farthest sources, Fraunhofer distances",
+}
 
 Curve = tuple[list[float], list[float], list[tuple[float, float]]]
 
@@ -38,7 +46,7 @@ def draw_curves(path: Path, title: str, axis: str, label: str, curves: dict[str,
         panel.errorbar(
             x, y, around, label=name, capsize=2, lw=1.2, marker="os^vDP*X"[i % 8], ms=4, ls="-" if i % 2 else "--"
         )
-    panel.set(title=title, xlabel=axis, ylabel=label, yscale="linear" if "share" in label else "log")
+    panel.set(title=title, xlabel=_AXES[axis], ylabel=label, yscale="linear" if "share" in label else "log")
     panel.grid(alpha=0.3)
     panel.legend(fontsize=7)
     figure.savefig(path, dpi=110)
@@ -70,7 +78,7 @@ def draw_music(path: Path, *, coherent: bool) -> str | None:
 
 
 def draw_beams(path: Path, *, three: bool) -> str | None:
-    """Beam patterns of both, [NF] Figs. 11 and 12; the name of the weights, None where there are none."""
+    """Power of minimum-variance beams on both, [NF] Figs. 11 and 12; the name of the weights or None."""
     samples, truth, data = scene(*(THREE_BEAMS if three else TWO_BEAMS), coherent=True)
     return _draw(path, samples, truth, data, beams=True)
 
@@ -94,7 +102,7 @@ def _draw(
     for title, covariance in (("sample covariance", x @ x.conj().T / x.shape[1]), ("network's covariance", surrogate)):
         if beams:
             flat = np.ascontiguousarray(unit.conj().reshape(-1, unit.shape[-1]))
-            level = bartlett_spectrum(covariance, flat).reshape(unit.shape[:2])
+            level = capon_spectrum(covariance, flat).reshape(unit.shape[:2])
         else:
             signal = np.linalg.eigh(covariance)[1][:, ::-1][:, : len(truth)]
             level = 1 / np.maximum(1 - (np.abs(unit.conj() @ signal) ** 2).sum(-1), 1e-12)
