@@ -17,8 +17,9 @@ from benchmarks.estimators.measured import (
     take_turns,
 )
 from benchmarks.report import Report
-from blocks.subspace.planar_grid import PlanarSearch, planar_grid, rectangle_grid
+from blocks.subspace.planar_grid import PlanarSearch, planar_grid
 from blocks.subspace.planar_music import PlanarEstimate, planar_music, planar_music_batch
+from blocks.subspace.rectangle_grid import rectangle_grid
 from blocks.subspace.signal_subspace import signal_subspace_from_samples
 from hil.array import ArrayGeometry
 from hil.wavefront import steering_vector_polar

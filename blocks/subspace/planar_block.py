@@ -17,8 +17,9 @@ from blocks.subspace.joint_likelihood import refine_jointly, source_power
 from blocks.subspace.line_direction import MOST_SPACING
 from blocks.subspace.model_order import Criterion, model_order
 from blocks.subspace.moments import Moments
-from blocks.subspace.planar_grid import PlanarSearch, free_coordinates, planar_grid, rectangle_grid, search_box
+from blocks.subspace.planar_grid import PlanarSearch, free_coordinates, planar_grid, search_box
 from blocks.subspace.planar_music import planar_music
+from blocks.subspace.rectangle_grid import rectangle_grid
 from blocks.subspace.signal_subspace import (
     Leading,
     leading_eigenpairs,

@@ -1,4 +1,4 @@
-"""Search grids of planar arrays: azimuth, elevation and range by a dictionary, plane waves on rectangles by FFT."""
+"""Search grid of planar arrays: azimuth, elevation and range, by a dictionary."""
 
 from dataclasses import dataclass
 from functools import lru_cache
@@ -8,13 +8,10 @@ import numpy as np
 import numpy.typing as npt
 
 from blocks.subspace.array_kind import constant, namespace
-from blocks.subspace.line_direction import MOST_SPACING
 from blocks.subspace.null_descent import Box, Model
 from blocks.subspace.range_music import range_grid
 from blocks.subspace.spectrum import signal_projection
 from blocks.subspace.steering_rows import Coordinate
-from blocks.subspace.uniform_projection import fft_sines, rectangle_projection
-from blocks.subspace.uniform_rectangle import uniform_rectangle
 from hil.array import ArrayGeometry, fresnel_distance
 from hil.errors import ParamError
 from hil.wavefront import path_difference
@@ -98,45 +95,6 @@ class PlanarGrid:
         return xp.reshape(cube, (*batch, *self.visible.shape, n_range))
 
 
-@dataclass(frozen=True, eq=False, kw_only=True)
-class RectangleGrid:
-    """A :class:`PlanarSearch` of plane waves on a uniform rectangle: one FFT a source, no dictionary in memory.
-
-    Attributes:
-        model: Array and wavefront.
-        u: ``[u]``.
-        v: ``[v]``.
-        shape: ``(n_rows, n_columns)`` of sensors.
-        visible: ``[v, u]``, inside the unit circle.
-    """
-
-    model: Model
-    u: F64
-    v: F64
-    shape: tuple[int, int]
-    visible: npt.NDArray[np.bool_]
-
-    @property
-    def inverse_range_per_m(self) -> F64:
-        return np.zeros(1)
-
-    @property
-    def box(self) -> Box:
-        return search_box(self)
-
-    @property
-    def free(self) -> tuple[Coordinate, ...]:
-        return free_coordinates(self)
-
-    def projection(self, signal: Array) -> Array:
-        """See :class:`PlanarSearch`; in complex64."""
-        xp = namespace(signal)
-        values = rectangle_projection(
-            xp.astype(signal, xp.complex64, copy=False), self.shape, (len(self.v), len(self.u))
-        )  # fmt: skip
-        return (values * constant(self.visible.astype(np.float32), signal))[..., None]
-
-
 def planar_grid(
     array: ArrayGeometry,
     wavelength_m: float,
@@ -171,7 +129,7 @@ def _planar_grid(
     u, v = (np.linspace(-1, 1, int(np.ceil(4 * extent[axis] / wavelength_m)) + 1) for axis in (0, 2))
     nearest = range_min_m if range_min_m is not None else fresnel_distance(aperture, wavelength_m)
     k = np.zeros(1) if far_field_only else range_grid(aperture, wavelength_m, nearest)
-    visible = _visible(u, v)
+    visible = inside_circle(u, v)
     n_points = int(visible.sum()) * len(k)
     if n_points * len(position) * 8 > MOST_BYTES:
         raise ParamError(
@@ -196,33 +154,7 @@ def _planar_grid(
     )
 
 
-def rectangle_grid(array: ArrayGeometry, wavelength_m: float) -> RectangleGrid:
-    """Half a beam in each sine, or a power of two of them next below it; the last 8 are kept.
-
-    Args:
-        array: A uniform rectangle in the x-z plane, spacings up to half a wavelength.
-        wavelength_m: Metres.
-
-    Raises:
-        ParamError: No such rectangle.
-    """
-    return _rectangle_grid(array, float(wavelength_m))
-
-
-@lru_cache(maxsize=8)
-def _rectangle_grid(array: ArrayGeometry, wavelength_m: float) -> RectangleGrid:
-    found = uniform_rectangle(array.channel_position_m)
-    spacings = found.spacing_z_m, found.spacing_x_m
-    if max(spacings) > MOST_SPACING * wavelength_m:
-        raise ParamError(f"rectangle_grid: spacings {spacings} m are above half a wavelength: directions repeat")
-    v, u = (
-        fft_sines(max(8, 2 ** int(np.ceil(np.log2(wavelength_m * n / spacing) - 1e-9))), spacing, wavelength_m)
-        for n, spacing in zip(found.shape, spacings, strict=True)
-    )
-    model = Model(array.channel_position_m, wavelength_m, False)
-    return RectangleGrid(model=model, u=u, v=v, shape=found.shape, visible=_visible(u, v))
-
-
-def _visible(u: F64, v: F64) -> npt.NDArray[np.bool_]:
+def inside_circle(u: F64, v: F64) -> npt.NDArray[np.bool_]:
+    """Which sines ``u`` and ``v`` are of a direction, ``[v, u]``."""
     inside: npt.NDArray[np.bool_] = v[:, None] ** 2 + u**2 < 1
     return inside

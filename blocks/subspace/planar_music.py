@@ -44,7 +44,7 @@ def planar_music(signal: npt.NDArray[np.complexfloating[Any, Any]], grid: Planar
     Args:
         signal: Orthonormal; sensors as in the grid.
         grid: :func:`blocks.subspace.planar_grid.planar_grid`, or for plane waves on uniform rectangles
-            :func:`blocks.subspace.planar_grid.rectangle_grid`.
+            :func:`blocks.subspace.rectangle_grid.rectangle_grid`.
     """
     batch = planar_music_batch(signal[None], grid)
     az, k, depth, found, resolved, el = (values[0] for values in batch)

@@ -4,8 +4,9 @@ import numpy as np
 import pytest
 
 from blocks.subspace.planar_block import PlanarMusic
-from blocks.subspace.planar_grid import RectangleGrid, planar_grid, rectangle_grid
+from blocks.subspace.planar_grid import planar_grid
 from blocks.subspace.planar_music import planar_music, planar_music_batch
+from blocks.subspace.rectangle_grid import RectangleGrid, rectangle_grid
 from blocks.subspace.spectrum import signal_projection
 from blocks.subspace.uniform_rectangle import uniform_rectangle
 from hil.array import ArrayGeometry
