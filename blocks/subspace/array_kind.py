@@ -33,3 +33,9 @@ def real_view(x: Array) -> Array:
         return np.ascontiguousarray(x).view(x.real.dtype)
     xp = array_namespace(x)
     return xp.reshape(xp.stack([xp.real(x), xp.imag(x)], axis=-1), (*x.shape[:-1], 2 * x.shape[-1]))
+
+
+def real_gram(v: Array) -> Array:
+    """``Re(v v^H)`` of each complex ``[..., row, column]``, by one real product of twice the columns."""
+    flat = real_view(v)
+    return flat @ flat.mT

@@ -9,7 +9,7 @@ from typing import Any, NamedTuple
 import numpy as np
 import numpy.typing as npt
 
-from blocks.subspace.array_kind import at_least, constant, namespace, real_view
+from blocks.subspace.array_kind import at_least, constant, namespace, real_gram
 from blocks.subspace.implicit_gradient import attach_gradient, follows_gradient
 from blocks.subspace.steering_rows import Coordinate, steering_rows
 
@@ -180,8 +180,8 @@ def _evaluate(xp: Any, signal: Array, model: Model, point: Array, columns: list[
     )
     shape = (*b.shape[:-3], -1, b.shape[-1])
     c = xp.reshape(xp.reshape(xp.conj(b), shape) @ signal, (*b.shape[:-1], signal.shape[-1]))
-    gram = _real_gram(xp, b)
-    noise = gram - _real_gram(xp, c)
+    gram = real_gram(b)
+    noise = gram - real_gram(c)
     norm = gram[..., :1, 0]
     f = noise[..., 0, 0] / norm[..., 0]
     along, n_along = gram[..., 0, 1:] / norm, noise[..., 0, 1:] / norm
@@ -193,9 +193,3 @@ def _evaluate(xp: Any, signal: Array, model: Model, point: Array, columns: list[
         + along[..., :, None] * along[..., None, :] * f[..., None, None]
     )
     return f, 2 * (n_along - along * f[..., None]), hessian
-
-
-def _real_gram(xp: Any, v: Array) -> Array:
-    """``Re(v v^H)`` of each ``[row, column]`` matrix, as one real product of twice the columns."""
-    flat = real_view(v)
-    return flat @ xp.matrix_transpose(flat)

@@ -5,6 +5,7 @@ from typing import NamedTuple
 import numpy as np
 import numpy.typing as npt
 
+from blocks.subspace.array_kind import real_gram
 from blocks.subspace.dictionary import Search
 from blocks.subspace.steering_rows import steering_rows
 
@@ -155,10 +156,9 @@ def _costs(
         dictionary.wavelength_m,
         amplitude=dictionary.amplitude,
     )
-    b_h = b.conj()
-    c = b_h @ signal  # (peak, 3, source)
-    gram = (b_h @ b.transpose(0, 2, 1)).real
-    noise = gram - (c @ c.conj().transpose(0, 2, 1)).real
+    c = b @ signal.conj()  # (peak, 3, source)
+    gram = real_gram(b)
+    noise = gram - real_gram(c)
     return [_normalized(g, n) for g, n in zip(gram.tolist(), noise.tolist(), strict=True)]
 
 
