@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import math
+
 import torch
 
 Tensor = torch.Tensor
@@ -56,3 +58,24 @@ def order_loss(eigenvalues: Tensor, n_sources: Tensor) -> Tensor:
     # the logarithm is taken of ones where there is no noise eigenvalue, so that no infinity meets the mask
     logs = torch.where(noise, torch.where(noise, eigenvalues, torch.ones_like(eigenvalues)).log(), zero).sum(-1) / count
     return arithmetic.log() - logs
+
+
+def criterion_loss(eigenvalues: Tensor, n_sources: Tensor, n_snapshots: int, temperature: float) -> Tensor:
+    r"""Cross-entropy of the number of sources under ``softmax(-MDL / temperature)``, in nats.
+
+    Beyond [NF]: Eq. (16) makes noise eigenvalues equal and says nothing of those of weak sources, which then drown.
+    Here the criterion itself is the classifier (:func:`blocks.subspace.model_order.criterion_values`).
+
+    Args:
+        eigenvalues: Descending, above 0, ``[batch, sensor]``.
+        n_sources: ``[batch]``, 0 .. N - 1.
+        n_snapshots: ``T`` of the criterion.
+        temperature: Criterion's units for one nat.
+    """
+    n = eigenvalues.shape[-1]
+    order = torch.arange(n, device=eigenvalues.device, dtype=eigenvalues.dtype)
+    total = eigenvalues.flip(-1).cumsum(-1).flip(-1)
+    logs = eigenvalues.log().flip(-1).cumsum(-1).flip(-1)
+    left = n - order
+    value = n_snapshots * (left * (total / left).log() - logs) + order * (2 * n - order) / 2 * math.log(n_snapshots)
+    return torch.nn.functional.cross_entropy(-value / temperature, n_sources, reduction="none")

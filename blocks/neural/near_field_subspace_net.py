@@ -10,10 +10,11 @@ from msgspec import Meta
 from torch import nn
 
 from blocks.evaluation.rmspe import rmspe
-from blocks.neural.losses import order_loss, spectrum_loss, threshold_loss
+from blocks.neural.losses import criterion_loss, order_loss, spectrum_loss, threshold_loss
 from blocks.neural.subspace_split import noise_projector, subspace_split
 from blocks.neural.surrogate_network import SurrogateConfig, SurrogateNetwork
 from blocks.subspace.dictionary import steering_dictionary
+from blocks.subspace.model_order import eigenvalue_summary, model_order
 from blocks.subspace.near_field_batch import near_field_batch_from_subspace
 from hil.array import ArrayGeometry
 from hil.params import Params
@@ -26,11 +27,12 @@ Batch = dict[str, Any]
 class NearFieldSubspaceNetConfig(Params, frozen=True):
     network: SurrogateConfig = SurrogateConfig()
     order: Annotated[
-        Literal["none", "threshold", "eigenvalues"],
-        Meta(description="model-order loss: none, Eq. (15), or Eq. (16) for MDL and AIC"),
+        Literal["none", "threshold", "eigenvalues", "criterion"],
+        Meta(description="model-order loss: none, Eq. (15), Eq. (16) for MDL and AIC, or MDL itself as a classifier"),
     ] = "none"
     order_weight: Annotated[float, Meta(ge=0, description="mu_e of Eq. (17)")] = 0.1
     threshold: Annotated[float, Meta(gt=0, lt=1, description="Lambda of Eq. (15)")] = 0.5
+    temperature: Annotated[float, Meta(gt=0, description="of MDL as a classifier")] = 10.0
     amplitude: Annotated[bool, Meta(description="near elements receive more, [NF] Eq. (4)")] = True
 
 
@@ -78,8 +80,10 @@ class NearFieldSubspaceNet(nn.Module):
             return spectrum, parts
         if self.config.order == "threshold":
             order = threshold_loss(values, n_sources, self.config.threshold).mean()
-        else:
+        elif self.config.order == "eigenvalues":
             order = order_loss(values, n_sources).mean()
+        else:
+            order = criterion_loss(values, n_sources, batch["samples"].shape[-1], self.config.temperature).mean()
         parts["order"] = float(order.detach())
         return spectrum + self.config.order_weight * order, parts
 
@@ -91,7 +95,7 @@ class NearFieldSubspaceNet(nn.Module):
             batch: As for :meth:`loss`.
             cutoff_m: What a source costs that shows no null, see :func:`blocks.evaluation.rmspe.rmspe`.
         """
-        _, vectors = torch.linalg.eigh(self(batch["samples"]))
+        values, vectors = torch.linalg.eigh(self(batch["samples"]))
         vectors = vectors.flip(-1).cpu().numpy()
         n_sources = batch["n_sources"].cpu().numpy()
         dictionary = steering_dictionary(self.array, self.wavelength_m, amplitude=self.config.amplitude)
@@ -111,4 +115,11 @@ class NearFieldSubspaceNet(nn.Module):
             "error_mean_m": float(errors.mean()),
             "error_median_m": float(np.median(errors)),
             "found": n_found / float(n_sources.sum()),
+            "order": self._order_share(values, n_sources, batch["samples"].shape[-1]),
         }
+
+    @staticmethod
+    def _order_share(eigenvalues: Tensor, n_sources: np.ndarray, n_snapshots: int) -> float:
+        """Share of the examples in which MDL on the surrogate's eigenvalues tells the number of sources."""
+        summary = eigenvalue_summary(eigenvalues.cpu().numpy(), n_snapshots)
+        return float(np.mean(model_order(summary, "mdl") == n_sources))

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from typing import Annotated
+from typing import Annotated, Literal
 
 import torch
 from msgspec import Meta
@@ -18,8 +18,17 @@ class SurrogateConfig(Params, frozen=True):
     """What the network is. [NF] Section IV-A3; sizes of the published code."""
 
     n_sensors: Annotated[int, Meta(ge=8, le=4096)] = 15
+    layers: Annotated[
+        Literal["convolution", "dense"],
+        Meta(
+            description="[NF]'s autoencoder, or full layers on the sample covariance alone: each output sees all of it"
+        ),
+    ] = "convolution"
     n_lags: Annotated[Count, Meta(le=256, description="autocorrelation lags it sees")] = 8
     channels: Annotated[tuple[Count, Count, Count], Meta(description="of the three encoding layers")] = (16, 32, 64)
+    hidden: Annotated[Count, Meta(le=4096, description="width of the dense layers")] = 384
+    n_blocks: Annotated[Count, Meta(le=16, description="residual blocks of two dense layers each")] = 2
+    rank: Annotated[Count | None, Meta(description="columns of K where layers are dense; absent: as sensors")] = None
     dropout: Annotated[float, Meta(ge=0, lt=1)] = 0.2
     epsilon: Annotated[float, Meta(gt=0, description="Eq. (13): what is added to the diagonal")] = 0.1
     skip: Annotated[bool, Meta(description="learn how much of the sample covariance to add")] = True
@@ -33,43 +42,31 @@ class AntiRectifier(nn.Module):
 
 
 class SurrogateNetwork(nn.Module):
-    """Convolutional autoencoder from ``[batch, lag, 2 N, N]`` to ``K``, and Eq. (13) of [NF].
+    """From samples to ``K``, and from ``K`` to the surrogate covariance by Eq. (13) of [NF].
 
-    Three 2 x 2 convolutions and three 2 x 2 deconvolutions with anti-rectifiers between, in float32; the surrogate is
-    formed in complex128, for the eigendecomposition that follows.
+    Layers in float32; the surrogate is formed in complex128, for the eigendecomposition that follows.
     """
 
     def __init__(self, config: SurrogateConfig) -> None:
         super().__init__()
         self.config = config
-        a, b, c = config.channels
-        self.encode = nn.Sequential(
-            nn.Conv2d(config.n_lags, a, 2),
-            AntiRectifier(),
-            nn.Conv2d(2 * a, b, 2),
-            AntiRectifier(),
-            nn.Conv2d(2 * b, c, 2),
-            AntiRectifier(),
-        )
-        self.decode = nn.Sequential(
-            nn.ConvTranspose2d(2 * c, b, 2),
-            AntiRectifier(),
-            nn.ConvTranspose2d(2 * b, a, 2),
-            AntiRectifier(),
-            nn.Dropout(config.dropout),
-            nn.ConvTranspose2d(2 * a, 1, 2),
-        )
-        for part in (self.encode, self.decode):
-            part.to(memory_format=torch.channels_last)  # type: ignore[call-overload]  # a quarter faster on a processor
+        if config.layers == "dense":
+            self.dense: DenseLayers | None = DenseLayers(config)
+        else:
+            self.dense = None
+            self.encode, self.decode = _autoencoder(config)
         # alpha = sigmoid of this lies in (0, 1), as the paper constrains it
         self.skip_logit = nn.Parameter(torch.tensor(-2.0)) if config.skip else None
 
     def forward(self, x: Tensor) -> Tensor:
         """Surrogate covariance ``[batch, sensor, sensor]`` complex128 of samples ``[batch, sensor, snapshot]``."""
-        correlation = autocorrelation(x.to(torch.complex64), self.config.n_lags)
-        features = real_features(correlation)
-        out = self.decode(self.encode(features.float().contiguous(memory_format=torch.channels_last)))[:, 0]
+        correlation = autocorrelation(x.to(torch.complex64), 1 if self.dense else self.config.n_lags)
+        features = real_features(correlation).float()
         n = self.config.n_sensors
+        if self.dense is not None:
+            out = self.dense(features[:, 0])
+        else:
+            out = self.decode(self.encode(features.contiguous(memory_format=torch.channels_last)))[:, 0]
         k = torch.complex(out[:, :n].double(), out[:, n:].double())
         surrogate = spectral_surrogate(k, self.config.epsilon)
         if self.skip_logit is None:
@@ -81,13 +78,75 @@ class SurrogateNetwork(nn.Module):
         return surrogate + alpha * sample / power[:, None, None]
 
 
+def _autoencoder(config: SurrogateConfig) -> tuple[nn.Sequential, nn.Sequential]:
+    """Three 2 x 2 convolutions of ``[batch, lag, 2 N, N]`` and three 2 x 2 deconvolutions, anti-rectifiers between."""
+    a, b, c = config.channels
+    encode = nn.Sequential(
+        nn.Conv2d(config.n_lags, a, 2),
+        AntiRectifier(),
+        nn.Conv2d(2 * a, b, 2),
+        AntiRectifier(),
+        nn.Conv2d(2 * b, c, 2),
+        AntiRectifier(),
+    )
+    decode = nn.Sequential(
+        nn.ConvTranspose2d(2 * c, b, 2),
+        AntiRectifier(),
+        nn.ConvTranspose2d(2 * b, a, 2),
+        AntiRectifier(),
+        nn.Dropout(config.dropout),
+        nn.ConvTranspose2d(2 * a, 1, 2),
+    )
+    for part in (encode, decode):
+        part.to(memory_format=torch.channels_last)  # type: ignore[call-overload]  # a quarter faster on a processor
+    return encode, decode
+
+
+class DenseLayers(nn.Module):
+    """Full layers from the covariance's ``N^2`` real numbers to ``K``, with residual blocks between.
+
+    Not [NF]'s: there an output sees the 7 x 7 entries round it, here each sees all, at a sixteenth of the
+    multiplications. It takes the sample covariance alone: waveforms that are white leave nothing in the later lags.
+    """
+
+    row: Tensor
+    column: Tensor
+
+    def __init__(self, config: SurrogateConfig) -> None:
+        super().__init__()
+        self.n, self.rank = config.n_sensors, config.rank or config.n_sensors
+        row, column = torch.tril_indices(self.n, self.n)
+        # the lower triangle of the real part with the diagonal, and that of the imaginary part without it
+        self.register_buffer("row", torch.cat([row, row[row > column] + self.n]), persistent=False)
+        self.register_buffer("column", torch.cat([column, column[row > column]]), persistent=False)
+        self.first = nn.Linear(self.n**2, config.hidden)
+        self.blocks = nn.ModuleList(
+            nn.Sequential(
+                nn.LayerNorm(config.hidden),
+                nn.Linear(config.hidden, config.hidden),
+                nn.ReLU(),
+                nn.Linear(config.hidden, config.hidden),
+            )
+            for _ in range(config.n_blocks)
+        )
+        self.last = nn.Linear(config.hidden, 2 * self.n * self.rank)
+
+    def forward(self, covariance: Tensor) -> Tensor:
+        """``[batch, 2 N, rank]`` of ``[batch, 2 N, N]``, real over imaginary part."""
+        x = self.first(covariance[:, self.row, self.column])
+        for block in self.blocks:
+            x = x + block(x)
+        out: Tensor = self.last(torch.relu(x))
+        return out.view(-1, 2 * self.n, self.rank)
+
+
 def spectral_surrogate(k: Tensor, epsilon: float) -> Tensor:
     r"""``(K K^H + eps I) / ||K K^H + eps I||_2``, [NF] Eq. (13): the largest eigenvalue is 1.
 
     Args:
-        k: ``[..., sensor, sensor]`` complex.
+        k: ``[..., sensor, any]`` complex.
         epsilon: Above 0.
     """
     gram = k @ k.mH
-    gram = gram + epsilon * torch.eye(k.shape[-1], dtype=k.dtype, device=k.device)
+    gram = gram + epsilon * torch.eye(k.shape[-2], dtype=k.dtype, device=k.device)
     return gram / torch.linalg.eigvalsh(gram)[..., -1, None, None]

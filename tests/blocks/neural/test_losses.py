@@ -3,9 +3,10 @@ import pytest
 import torch
 
 from blocks.neural.autocorrelation import autocorrelation, real_features
-from blocks.neural.losses import order_loss, spectrum_loss, threshold_loss
+from blocks.neural.losses import criterion_loss, order_loss, spectrum_loss, threshold_loss
 from blocks.neural.maskpeak import maskpeak
 from blocks.neural.surrogate_network import SurrogateConfig, SurrogateNetwork, spectral_surrogate
+from blocks.subspace.model_order import criterion_values, eigenvalue_summary
 from hil.errors import ParamError
 
 
@@ -108,3 +109,22 @@ def test_maskpeak_has_the_gradient_of_finite_differences():
     rng = np.random.default_rng(6)
     spectrum = torch.from_numpy(rng.standard_normal((3, 12))).requires_grad_()
     assert torch.autograd.gradcheck(lambda s: maskpeak(s, torch.linspace(1, 5, 12, dtype=torch.float64), 2), spectrum)
+
+
+def test_mdl_as_a_classifier_is_the_criterion_of_the_estimators():
+    rng = np.random.default_rng(6)
+    eigenvalues = np.sort(rng.uniform(0.1, 2, (4, 7)), axis=-1)[:, ::-1].copy()
+    values = criterion_values(eigenvalue_summary(eigenvalues, 60), "mdl")[:, :7]
+    truth = np.array([1, 2, 5, 6])
+    expected = values[np.arange(4), truth] / 8 + np.log(np.exp(-values / 8).sum(-1))
+    got = criterion_loss(torch.from_numpy(eigenvalues), torch.from_numpy(truth), 60, 8.0)
+    np.testing.assert_allclose(got.numpy(), expected, rtol=1e-6)
+
+
+def test_dense_layers_see_the_whole_covariance_and_have_finite_gradients():
+    torch.manual_seed(0)
+    net = SurrogateNetwork(SurrogateConfig(n_sensors=8, layers="dense", hidden=16, rank=3))
+    x = torch.from_numpy(gaussian(7, 2, 8, 30)).requires_grad_()
+    torch.linalg.eigvalsh(net(x)).square().sum().backward()
+    assert (x.grad.abs().amax(-1) > 0).all()
+    assert all(torch.isfinite(p.grad).all() for p in net.parameters())
