@@ -41,6 +41,7 @@ class CalibrationState(NamedTuple):
         age: Frames since the last change, ``[sensor]``.
         recent_cross: Weighted sum of ``q / sigma^2`` over the last frames, ``[sensor]``.
         recent_power: Likewise of ``h / sigma^2``, ``[sensor]``.
+        scatter: Variance of the coefficients of intact elements about 1; of a calibrated array 0.
     """
 
     cross: C128
@@ -49,11 +50,12 @@ class CalibrationState(NamedTuple):
     age: npt.NDArray[np.int64]
     recent_cross: C128
     recent_power: F64
+    scatter: float = 0.0
 
     @classmethod
-    def start(cls, cross: C128, power: F64, kind: I8) -> Self:
+    def start(cls, cross: C128, power: F64, kind: I8, scatter: float = 0.0) -> Self:
         """From the first frame."""
-        return cls(cross, power, kind, np.ones(len(kind), np.int64), cross, power)
+        return cls(cross, power, kind, np.ones(len(kind), np.int64), cross, power, scatter)
 
     @property
     def coefficient(self) -> C128:
@@ -87,7 +89,7 @@ def changed_elements(
     """
     c = state.coefficient
     seen = np.abs(c) ** 2 * power
-    unsure = np.where(state.kind == Kind.INTACT, 1.0, 1 + power / np.maximum(state.power, 1e-300))
+    unsure = 1 + power * np.where(state.kind == Kind.INTACT, state.scatter, 1 / np.maximum(state.power, 1e-300))
     told = fault_test_of_sums(c.conj() * cross / unsure, seen / unsure, 1.0, change_probability).kind != Kind.INTACT
     # a dead element passes nothing that could be compared: it lives when it has power
     alive = np.abs(cross - c * power) ** 2 / np.maximum(power * unsure, 1e-300) > -np.log(change_probability / 10)
@@ -111,8 +113,10 @@ def update(state: CalibrationState, cross: C128, power: F64, changed: Bool, drif
     new_cross = np.where(changed, cross, before.cross + cross)
     new_power = np.where(changed, power, before.power + power)
     share = max(int(np.count_nonzero(state.kind)), 1) / len(cross)
-    now = fault_test_of_sums(new_cross, new_power, 1.0, min(share, 0.5))
-    lately = fault_test_of_sums(new_cross, new_power, 1.0, AFTER_CHANGE_PROBABILITY)
+    told = 1 / (1 + state.scatter * new_power)  # however long: intact elements are within their scatter
+    q, h = np.multiply(new_cross, told), new_power * told
+    now = fault_test_of_sums(q, h, 1.0, min(share, 0.5))
+    lately = fault_test_of_sums(q, h, 1.0, AFTER_CHANGE_PROBABILITY)
     was_faulty = state.kind != Kind.INTACT
     faulty = np.where(was_faulty, now.log_odds > -HYSTERESIS, now.log_odds > HYSTERESIS)
     faulty = np.where(changed, lately.kind != Kind.INTACT, faulty)
@@ -120,7 +124,7 @@ def update(state: CalibrationState, cross: C128, power: F64, changed: Bool, drif
     which = fault_test_of_sums(new_cross, new_power, 1.0, 1 - 1e-12).kind
     kind = np.where(faulty, which, Kind.INTACT).astype(np.int8)
     age = np.where(changed, 1, state.age + 1)
-    return CalibrationState(new_cross, new_power, kind, age, recent_cross, recent_power)
+    return CalibrationState(new_cross, new_power, kind, age, recent_cross, recent_power, state.scatter)
 
 
 def _recent(state: CalibrationState, cross: C128, power: F64, changed: Bool) -> tuple[C128, F64]:
@@ -138,6 +142,6 @@ def _changed_slowly(state: CalibrationState, recent_cross: C128, recent_power: F
     q, h = scale * recent_cross, scale * np.maximum(recent_power, 1e-300)
     unsure = 1 + h / np.maximum(state.power, 1e-300)
     as_before = np.abs(q - state.coefficient * h) ** 2 / (h * unsure)
-    healed = as_before - np.abs(q - h) ** 2 / h > -np.log(CHANGE_PROBABILITY)
+    healed = as_before - np.abs(q - h) ** 2 / (h * (1 + state.scatter * h)) > -np.log(CHANGE_PROBABILITY)
     told = changed_elements(state, q, h, SLOW_CHANGE_PROBABILITY) | (healed & (state.kind != Kind.INTACT))
     return told & (state.age > 2 * WINDOW_FRAMES)

@@ -4,7 +4,7 @@ from typing import NamedTuple
 
 import numpy as np
 
-from blocks.hi_aware.fault_test import fault_test, row_noise_power
+from blocks.hi_aware.fault_test import FaultTest, fault_test, row_noise_power
 from blocks.hi_aware.first_places import first_places
 from blocks.hi_aware.joint_fit import I8, JointFit, fit_jointly
 from blocks.hi_aware.more_places import add_places, evidence_grown
@@ -19,6 +19,8 @@ from hil.errors import EstimationError
 MAX_ROUNDS = 8
 #: Above this share of faulty elements there is no majority to hold on to.
 MAX_FAULTY_SHARE = 0.5
+#: The spread of the coefficients this many of its own deviations above that of noise: all elements err.
+SCATTER_DEVIATIONS = 6.0
 #: Share of the power that sources may leave unexplained in the median row: phase errors of 0.3 rad in all elements.
 MAX_UNEXPLAINED = 0.1
 
@@ -36,6 +38,7 @@ class HiAwareEstimate(NamedTuple):
         information: ``|m_n|^2 / sigma^2`` of each element, ``[sensor]``: the variance of a coefficient is its inverse,
             of a phase half of that.
         noise_power: Noise of an entry, model errors included.
+        scatter: Variance of the intact elements' coefficients about 1, where all err by more than noise; else 0.
     """
 
     places: Places
@@ -45,6 +48,13 @@ class HiAwareEstimate(NamedTuple):
     coefficient: C128
     log_odds: F64
     information: F64
+    noise_power: float
+    scatter: float
+
+
+class _FaultsAndFit(NamedTuple):
+    fit: JointFit
+    test: FaultTest
     noise_power: float
 
 
@@ -76,28 +86,53 @@ def estimate_with_faults(
             sources do not explain.
     """
     n = len(data.z)
-    ones = np.ones(n, np.complex128)
     data, fit = _first_fit(data, dictionary, start, max(most_places or 0, data.n_sources))
     scene = Scene.of(dictionary)
-    share, seen = 1 / n, None
-    test = None
-    for _ in range(MAX_ROUNDS):
-        noise_power = max(data.noise_power, row_noise_power(data.z - fit.coefficient[:, None] * fit.model))
-        test = fault_test(data.z, fit.model, noise_power, min(max(share, 1 / n), MAX_FAULTY_SHARE))
-        kind = test.kind
-        share = np.count_nonzero(kind) / n
-        if share > MAX_FAULTY_SHARE:
-            raise EstimationError(
-                f"estimate_with_faults: {np.count_nonzero(kind)} of {n} elements do not fit {data.n_sources} sources; "
-                "more sources than asked, another geometry, or an array that is not calibrated"
-            )
-        if seen is not None and np.array_equal(kind, seen):
-            break
-        fit, seen = fit_jointly(data, scene, fit.places, kind, ones), kind
-    assert test is not None
-    check_explained(data, noise_power)
+    first, scatter = fit, 0.0
+    fit, test, noise_power = _faults_and_fit(data, scene, first, data.noise_power)
+    # without calibration all err a little, and what stands out of that is faulty
+    spread = spread_power(data, fit if np.count_nonzero(test.kind) <= MAX_FAULTY_SHARE * n else first)
+    if spread > (1 + SCATTER_DEVIATIONS * 2.33 / np.sqrt(n)) * data.noise_power:
+        fit, test, noise_power = _faults_and_fit(data, scene, first, spread)
+        scatter = (spread - data.noise_power) / float(np.median(np.sum(np.abs(fit.model) ** 2, axis=1)))
+    kind = test.kind
+    if np.count_nonzero(kind) > MAX_FAULTY_SHARE * n:
+        raise EstimationError(
+            f"estimate_with_faults: {np.count_nonzero(kind)} of {n} elements do not fit {data.n_sources} sources; "
+            "more sources than asked, another geometry, or an array that is not calibrated"
+        )
+    check_explained(data, max(data.noise_power, row_noise_power(fit.residual)))
     information = np.sum(np.abs(fit.model) ** 2, axis=1) / max(noise_power, 1e-300)
-    return HiAwareEstimate(fit.places, fit, data, kind, fit.coefficient, test.log_odds, information, noise_power)
+    return HiAwareEstimate(
+        fit.places, fit, data, kind, fit.coefficient, test.log_odds, information, noise_power, scatter
+    )
+
+
+def _faults_and_fit(data: Reduced, scene: Scene, fit: JointFit, least_noise_power: float) -> _FaultsAndFit:
+    """Test and fit in turns until the set of faults stays, or is more than could be."""
+    n = len(data.z)
+    share, seen = 1 / n, None
+    for _ in range(MAX_ROUNDS):
+        noise_power = max(least_noise_power, row_noise_power(data.z - fit.coefficient[:, None] * fit.model))
+        test = fault_test(data.z, fit.model, noise_power, min(max(share, 1 / n), MAX_FAULTY_SHARE))
+        share = np.count_nonzero(test.kind) / n
+        if share > MAX_FAULTY_SHARE or (seen is not None and np.array_equal(test.kind, seen)):
+            break
+        fit, seen = fit_jointly(data, scene, fit.places, test.kind, np.ones(n, np.complex128)), test.kind
+    return _FaultsAndFit(fit, test, noise_power)
+
+
+def spread_power(data: Reduced, fit: JointFit) -> float:
+    """Noise power of an entry that would spread the coefficients of the elements not found faulty as they are spread.
+
+    From their median deviation: ``1.4826`` times it is the standard deviation of Gaussian ones. The larger one of
+    phases and of gains is taken; of noise alone its square is known to ``2.33 / sqrt(N)``.
+    """
+    intact = fit.coefficient == 1
+    power = np.maximum(np.sum(np.abs(fit.model[intact]) ** 2, axis=1), 1e-300)
+    deviation = np.sum(fit.model[intact].conj() * data.z[intact], axis=1) / power - 1
+    spread = 1.4826 * max(np.median(np.abs(deviation.imag)), np.median(np.abs(deviation.real)))
+    return float(2 * np.median(power) * spread**2)
 
 
 def _first_fit(

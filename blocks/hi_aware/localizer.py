@@ -84,8 +84,8 @@ def localize(
     n = len(data.z)
     if last is None:
         found = estimate_with_faults(data, dictionary, most_places=most_places)
-        cross, power, noise_power = _evidence(data, found.fit)
-        first = CalibrationState.start(cross, power, found.kind)
+        cross, power, noise_power = _evidence(data, found.fit, found.scatter)
+        first = CalibrationState.start(cross, power, found.kind, found.scatter)
         faulty = np.flatnonzero(found.kind).tolist()
         excess = noise_power / data.noise_power
         return Localized(found.fit, found.data, first, faulty, [], True, noise_power, excess, excess)
@@ -107,7 +107,7 @@ def localize(
             raise EstimationError(
                 f"localize: {np.count_nonzero(changed)} of {n} elements changed at once; reset the calibration state"
             )
-    cross, power, noise_power = _evidence(data, fit)
+    cross, power, noise_power = _evidence(data, fit, state.scatter)
     check_explained(known, noise_power)
     new = update(state, cross, power, changed, drift_rad)
     was, now = state.kind != Kind.INTACT, new.kind != Kind.INTACT
@@ -147,7 +147,7 @@ def _follow(data: Reduced, scene: Scene, state: CalibrationState, start: Places)
             weight = 1 / (1 + np.sum(np.abs(fit.residual) ** 2, axis=1) / scale) ** 2
             fit = fit_jointly(data, scene, fit.places, young, c, weight=weight, tolerance=0.3)
     for _ in range(3):
-        cross, power, _ = _evidence(data, fit)
+        cross, power, _ = _evidence(data, fit, state.scatter)
         again = changed_elements(state, cross, power)
         if np.array_equal(again, changed) or np.count_nonzero(again) > MAX_CHANGED_SHARE * n:
             return fit, again
@@ -158,9 +158,13 @@ def _follow(data: Reduced, scene: Scene, state: CalibrationState, start: Places)
     return fit, changed
 
 
-def _evidence(data: Reduced, fit: JointFit) -> tuple[C128, F64, float]:
-    """``m^H z`` and ``|m|^2`` of each element in units of the noise, and the noise."""
+def _evidence(data: Reduced, fit: JointFit, scatter: float) -> tuple[C128, F64, float]:
+    """``m^H z`` and ``|m|^2`` of each element in units of the noise, and the noise with what the model errs by.
+
+    Where intact elements scatter, that is no noise that would average out: the tests know of it.
+    """
     noise_power = max(data.noise_power, row_noise_power(fit.residual))
-    cross = np.sum(fit.model.conj() * data.z, axis=1) / noise_power
-    power = np.sum(np.abs(fit.model) ** 2, axis=1) / noise_power
+    unit = data.noise_power if scatter else noise_power
+    cross = np.sum(fit.model.conj() * data.z, axis=1) / unit
+    power = np.sum(np.abs(fit.model) ** 2, axis=1) / unit
     return cross, power, noise_power

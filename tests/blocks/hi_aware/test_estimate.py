@@ -196,8 +196,28 @@ def test_refuses(spoil, match):
         spoil(case.y, case.pilots)
 
 
+@pytest.mark.parametrize("mode", ["pilots", "blind"])
+@pytest.mark.parametrize(("phase_rad", "gain", "snr_db"), [(0.03, 0.0, 15), (0.1, 0.1, 25), (0.2, 0.0, 25)])
+def test_where_all_elements_err_a_little_those_that_stand_out_are_faulty(mode, phase_rad, gain, snr_db):
+    """Errors of 2 to 50 deviations of noise in every element, as a calibration of some age leaves them.
+
+    Places err by what such errors make of them: as much as noise of their power would."""
+    rng = np.random.default_rng(10)
+    scatter = np.exp(1j * phase_rad * rng.standard_normal(256)) * (1 + gain * rng.standard_normal(256))
+    case = simulate(rng, scatter * phase_faults(256, [10, 100, 200], rng), snr_db)
+    found = estimate_with_faults(reduced(case, mode), dictionary())
+    np.testing.assert_array_equal(np.flatnonzero(found.kind), [10, 100, 200])
+    # three deviations of a variance from the median deviation of 256
+    assert found.scatter == pytest.approx(2 * max(phase_rad, gain) ** 2, rel=0.44)
+    az_error, range_error = matched(found.places, case)
+    excess = found.noise_power / found.data.noise_power
+    deviation = np.sqrt(excess * np.einsum("kaa->ak", found.fit.covariance))
+    assert np.abs(az_error).max() < 5 * deviation[0].max()
+    assert (np.abs(range_error) < 5 * deviation[1].max() * case.range_m**2).all()
+
+
 def test_an_array_without_any_calibration_is_refused_and_not_guessed():
     rng = np.random.default_rng(9)
     c = np.exp(2j * np.pi * rng.uniform(size=256))
-    with pytest.raises(EstimationError, match="elements do not fit"):
+    with pytest.raises(EstimationError, match=r"9\d % of the power unexplained.*not calibrated"):
         estimate_with_faults(reduced(simulate(rng, c, 20), "pilots"), dictionary())

@@ -120,6 +120,22 @@ def test_a_drifting_phase_is_tracked_as_a_kalman_filter_does():
     assert np.std(averaged) > 2 * np.std(errors)
 
 
+@pytest.mark.parametrize("mode", ["pilots", "blind"])
+def test_where_all_elements_err_a_little_the_map_stays_that_of_faults(mode):
+    """0.05 rad in every element is four deviations of a frame, and twenty of all frames."""
+    rng = np.random.default_rng(17)
+    scatter = np.exp(0.05j * rng.standard_normal(64))
+    healthy, broken = scatter.copy(), scatter.copy()
+    broken[7] *= np.exp(1j)
+    frames = [frame(i, broken if 8 <= i < 16 else healthy, rng, pilots=mode == "pilots") for i in range(24)]
+    out = run(HiAware("hi", mode=mode, n_sources=2 if mode == "blind" else 0), frames)
+    assert [o["estimates"].header.meta["n_faulty"] for o in out] == [0] * 8 + [1] * 8 + [0] * 8
+    assert {i: m["appeared"] + m["healed"] for i, m in maps(out).items() if m["appeared"] or m["healed"]} == {
+        8: [7],
+        16: [7],
+    }
+
+
 @pytest.mark.parametrize("phase_rad", [0.04, 0.05])
 def test_a_fault_too_small_for_one_frame_comes_and_goes_in_the_last_few(phase_rad):
     """Three deviations of a frame, after an hour of intact frames and of faulty ones; the others stay as they are."""
