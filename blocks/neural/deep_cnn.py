@@ -42,6 +42,8 @@ class DeepCnn(nn.Module):
         wavelength_m: Metres.
     """
 
+    gives_places = True
+
     sine: Tensor
     inverse_range_per_m: Tensor
 

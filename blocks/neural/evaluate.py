@@ -13,9 +13,11 @@ from torch import nn
 from blocks.evaluation.rmspe import rmspe
 from blocks.neural.training import Data
 from blocks.subspace.dictionary import Dictionary, steering_dictionary
+from blocks.subspace.maximum_likelihood import refine_maximum_likelihood
 from blocks.subspace.moments import Moments
 from blocks.subspace.near_field_music import near_field_from_subspace
 from hil.array import ArrayGeometry
+from hil.errors import EstimationError, ParamError
 from hil.view.spectra import Spectrum
 from hil.wavefront import direction_vector, steering_vector_polar
 
@@ -65,7 +67,8 @@ def evaluate(
     Ranges are held within the limits that the data were drawn from, as a search grid over them does.
 
     Args:
-        model: Samples in, covariance out.
+        model: Samples in, covariance out; or, where it ``gives_places``, samples and a number of sources in, azimuths
+            and ranges out.
         data: Test data.
         array: That they come from.
         wavelength_m: Metres.
@@ -79,13 +82,16 @@ def evaluate(
     error: dict[str, list[tuple[float, float, bool]]] = {name: [] for name in methods}
     for number, first in enumerate(range(0, n, _CHUNK)):
         batch = data.batch(number, min(_CHUNK, n - first))
-        with torch.no_grad():
-            surrogate = model(torch.from_numpy(batch["samples"])).cpu().numpy()
+        places = _given_places(model, batch) if getattr(model, "gives_places", False) else None
+        surrogate = None if places is not None else _given_covariances(model, batch)
         for i, x in enumerate(batch["samples"].astype(np.complex128)):
             truth = _truth(batch, i)
             for name, (learned, polish) in methods.items():
-                covariance = surrogate[i] if learned else x @ x.conj().T / x.shape[1]
-                at = _places(covariance, x, dictionary, len(truth), range_limits_m, polish)
+                if learned and places is not None:
+                    at = _refined(places[i], x, dictionary, range_limits_m) if polish else places[i][0]
+                else:
+                    covariance = x @ x.conj().T / x.shape[1] if surrogate is None or not learned else surrogate[i]
+                    at = _places(covariance, x, dictionary, len(truth), range_limits_m, polish)
                 one, two = (rmspe(at, truth, range_limits_m[1], order=p) for p in (1, 2))
                 error[name].append((one, two, len(at) < len(truth)))
         if on_done is not None:
@@ -109,6 +115,35 @@ def _places(
     return at
 
 
+def _given_covariances(model: nn.Module, batch: dict[str, Any]) -> C128:
+    with torch.no_grad():
+        covariances: C128 = model(torch.from_numpy(batch["samples"])).cpu().numpy()
+    return covariances
+
+
+def _given_places(model: nn.Module, batch: dict[str, Any]) -> list[tuple[F64, F64, F64]]:
+    """Positions ``[source, xyz]``, azimuths and ranges ``[source]`` of each example, from the network itself."""
+    out = []
+    for x, m in zip(batch["samples"], batch["n_sources"].tolist(), strict=True):
+        with torch.no_grad():
+            found = model(torch.from_numpy(x[None]), m)
+        azimuth, ranges = (v[0].cpu().numpy().astype(np.float64) for v in (found.azimuth_rad, found.range_m))
+        out.append((direction_vector(azimuth) * ranges[:, None], azimuth, ranges))
+    return out
+
+
+def _refined(start: tuple[F64, F64, F64], x: C128, dictionary: Dictionary, limits_m: tuple[float, float]) -> F64:
+    """By likelihood from the places of a network; those themselves where two of them are on one spot."""
+    at, azimuth, ranges = start
+    try:
+        fit = refine_maximum_likelihood(Moments.of_samples(x), dictionary, azimuth, 1 / ranges)
+    except EstimationError:
+        return at
+    k = np.clip(fit.inverse_range_per_m, 1 / limits_m[1], 1 / limits_m[0])
+    refined: F64 = direction_vector(fit.azimuth_rad) / k[:, None]
+    return refined
+
+
 def _summary(name: str, values: list[tuple[float, float, bool]]) -> Errors:
     one, two, short = (np.array(column) for column in zip(*values, strict=True))
     n = len(one)
@@ -126,6 +161,8 @@ def _summary(name: str, values: list[tuple[float, float, bool]]) -> Errors:
 
 def spectra(model: nn.Module, data: Any, array: ArrayGeometry, wavelength_m: float) -> list[Spectrum]:
     """MUSIC spectra of the first test example, on the sample covariance and on the network's: [NF] Figs. 9 and 10."""
+    if getattr(model, "gives_places", False):
+        raise ParamError("spectra: this network gives places and no covariance: it has no spectrum to draw")
     batch = data.batch(0, 1)
     x = batch["samples"][0].astype(np.complex128)
     with torch.no_grad():

@@ -44,6 +44,8 @@ class TransMusic(nn.Module):
         wavelength_m: Metres.
     """
 
+    gives_places = True
+
     steering: Tensor
 
     def __init__(self, config: TransMusicConfig, array: ArrayGeometry, wavelength_m: float) -> None:

@@ -2,6 +2,7 @@ import numpy as np
 import pytest
 import torch
 
+from blocks.neural.evaluate import evaluate, spectra
 from blocks.neural.places import Places, matched_distance
 from blocks.neural.systems import make_model
 from blocks.neural.training import TrainParams, train
@@ -98,3 +99,13 @@ def test_distances_are_those_of_the_best_permutation():
 def test_another_number_of_sources_is_refused():
     with pytest.raises(ParamError, match="made for 2 sources, asked for 3"):
         model_of("trans_music")(tensors(2)["samples"], 3)
+
+
+def test_places_are_evaluated_as_covariances_are_and_have_no_spectrum():
+    data = NearFieldPlaces({"coherent": True, "snr_db": (20, 20)}, 5, "test")
+    net = model_of("deep_cnn").eval()
+    rows = {row.method: row for row in evaluate(net, data, data.array, data.wavelength_m, data.range_m, 12)}
+    assert set(rows) == {"network", "network + ML", "2D MUSIC", "2D MUSIC + ML"}
+    assert all(row.n == 12 and 0 < row.mean_m <= data.range_m[1] for row in rows.values())
+    with pytest.raises(ParamError, match="no spectrum"):
+        spectra(net, data, data.array, data.wavelength_m)
