@@ -10,16 +10,21 @@ import tracemalloc
 from collections.abc import Callable, Iterator
 from typing import Any
 
+import msgpack
 import numpy as np
 
 from benchmarks.faults.mutate import mutate
 from benchmarks.report import ROOT, Report, Row
 from hil.discovery.zeromq import socket_type
-from hil.errors import WireError
+from hil.errors import RecordingError, WireError
 from hil.formats import fapi, gr_zeromq, heimdall, pmt, t_tracer
 from hil.frame import Frame, Header
 from hil.record.packing import pack_parts, unpack_frame
-from hil.wire import encode
+from hil.record.sigmf_meta import parse_meta
+from hil.wire import decode_header, encode
+from sim_device.servers.usrp import chdr
+from sim_device.servers.usrp.management import Operation, Transaction, parse_management
+from sim_device.servers.usrp.rpc import RpcConversation
 
 N, N_QUICK = 10_000, 500
 #: Longest that one message may take; a decoder that loops over a count from the message takes seconds.
@@ -44,6 +49,7 @@ def messages() -> dict[str, tuple[bytes, Callable[[bytes], Any]]]:
     tags = (gr_zeromq.Tag(3, "rx_freq", 2.4e9), gr_zeromq.Tag(4, "packet_len", 12))
     pdu = pmt.Pair({"a": [1, 2.5, None]}, np.arange(8, dtype=np.complex64))
     frame = Frame.of(Header(stream="a.iq", seq=3), iq=(np.zeros((2, 8), np.complex64), "sensor snapshot", "FS"))
+    text = t_tracer.split_records(memoryview(t_tracer.encode_text(_MESSAGES, 0)))[0][0]
     kinds: dict[str, tuple[bytes, Callable[[bytes], Any]]] = {
         "frame": (b"".join(pack_parts(encode(frame))), unpack_frame),
         "heimdall 1 header": (
@@ -62,6 +68,18 @@ def messages() -> dict[str, tuple[bytes, Callable[[bytes], Any]]]:
         "GNU Radio tags": (gr_zeromq.encode_tags(5, tags), gr_zeromq.decode_tags),
         "PMT": (pmt.encode(pdu), pmt.decode),
         "ZMTP greeting": (greeting, socket_type),
+        "frame header": (encode(frame)[1], decode_header),
+        "T tracer, what a client wants": (t_tracer.encode_enable(30, [3, 5]), lambda d: next(_enables(d))),
+        "T tracer text": (bytes(text.payload), lambda d: t_tracer.text_chunk(memoryview(d))),
+        "SigMF metadata": (
+            b'{"global": {"core:datatype": "ci16_le"}, "captures": [{"core:sample_start": 0}], "annotations": []}',
+            lambda data: parse_meta(data, "a.sigmf-meta"),
+        ),
+        "CHDR packet": (bytes.fromhex("0000280000000200") + bytes(32), chdr.parse_packet),
+        "CHDR control": (chdr.Control(1, 2, 3, 4, 0x100, 2, (5,), 1000).pack(), chdr.parse_control),
+        "CHDR stream status": (bytes(40), chdr.parse_stream_status),
+        "CHDR management": (Transaction(0, 3, 1, [[Operation(6, 5), Operation(0, 0)]] * 2).pack(), parse_management),
+        "MessagePack-RPC": (msgpack.packb([0, 1, "claim", ["token"]]), lambda d: RpcConversation(lambda m, a: 1)(d)),
     }
     for profile in fapi.LAYOUTS:
         body = fapi.encode_srs_indication(indication, profile)
@@ -71,12 +89,26 @@ def messages() -> dict[str, tuple[bytes, Callable[[bytes], Any]]]:
     return kinds
 
 
+def _enables(data: bytes) -> Iterator[frozenset[int]]:
+    """What a client that sends ``data`` wants; it goes then."""
+    at = 0
+
+    def receive(n: int) -> bytes:
+        nonlocal at
+        if at + n > len(data):
+            raise WireError("the client has gone")
+        at += n
+        return data[at - n : at]
+
+    return t_tracer.read_enable(receive)
+
+
 def fuzz(name: str, n: int, seed: int) -> dict[str, float]:
     """Read ``n`` mutated messages of one kind.
 
     Returns:
-        ``refused`` with :class:`WireError`, ``wrong`` (any other exception), ``longest_s`` of one message, ``grown``:
-        bytes that are held afterwards and were not before.
+        ``refused`` with :class:`WireError` (recordings: :class:`RecordingError`), ``wrong`` (any other exception),
+        ``longest_s`` of one message, ``grown``: bytes that are held afterwards and were not before.
     """
     good, read = messages()[name]
     read(good)
@@ -91,7 +123,7 @@ def fuzz(name: str, n: int, seed: int) -> dict[str, float]:
         start = time.perf_counter()
         try:
             read(message)
-        except WireError:
+        except (WireError, RecordingError):
             refused += 1
         except Exception as error:
             wrong += 1
@@ -120,7 +152,7 @@ def measure(quick: bool) -> Iterator[Row]:
             told = None
         case = f"decoder, {name}: mutated messages"
         wrong = n if told is None else told["wrong"]
-        yield report.add(case, "crashes, hangs, errors other than WireError", wrong, "messages", n=n, at_most=0)
+        yield report.add(case, "crashes, hangs, undeclared errors", wrong, "messages", n=n, at_most=0)
         if told is not None:
             yield report.add(case, "longest", told["longest_s"] * 1e3, "ms", n=n, at_most=_LONGEST_S * 1e3)
             yield report.add(case, "memory kept", told["grown"] / 1e3, "kB", n=n, at_most=_GROWTH_BYTES / 1e3)

@@ -27,6 +27,8 @@ from hil.runtime.control import ControlClient
 N, N_QUICK = 10_000, 300
 #: Most that a server may grow by, after the first tenth of the messages: allocators keep pages, leaks go on.
 _GROWTH_BYTES = 64 << 20
+#: Threads, and open files: those of a client that is just being served.
+_GROWTH_HANDLES = 4
 _ANSWER_S = 10.0
 #: Messages on one connection, and how long its answers are waited for.
 _BURST, _LISTEN_S = 8, 0.002
@@ -106,40 +108,62 @@ def measure(quick: bool) -> Iterator[Row]:
         yield report.add(
             case, f"crashes, hangs{': ' + crashed if crashed else ''}", float(bool(crashed)), "times", n=n, at_most=0
         )
-        yield report.add(case, "growth", grown / 1e6, "MB", n=n, at_most=_GROWTH_BYTES / 1e6)
+        yield report.add(case, "growth", grown.memory / 1e6, "MB", n=n, at_most=_GROWTH_BYTES / 1e6)
+        yield report.add(case, "threads more", grown.threads, "threads", n=n, at_most=_GROWTH_HANDLES)
+        yield report.add(case, "descriptors more", grown.descriptors, "files", n=n, at_most=_GROWTH_HANDLES)
 
 
-def attack(entrance: Entrance, n: int, seed: int) -> tuple[str, float]:
-    """Send ``n`` mutated messages; return what went wrong, in words, and by how many bytes the server grew."""
+class Size(NamedTuple):
+    """What a process has, or has more: bytes, threads, open files and sockets."""
+
+    memory: int = 0
+    threads: int = 0
+    descriptors: int = 0
+
+    @staticmethod
+    def of(process: psutil.Process) -> Size:
+        return Size(process.memory_info().rss, process.num_threads(), process.num_fds())
+
+    def less(self, before: Size) -> Size:
+        return Size(*(now - then for now, then in zip(self, before, strict=True)))
+
+
+def attack(entrance: Entrance, n: int, seed: int) -> tuple[str, Size]:
+    """Send ``n`` mutated messages; return what went wrong, in words, and by how much the server grew."""
     rng = np.random.default_rng(seed)
     device = EmbeddedDevice(entrance.module, entrance.params)
     try:
         addresses = device.addresses(30.0)
         if addresses is None:
-            return f"did not start: {device.last_words()}", 0.0
+            return f"did not start: {device.last_words()}", Size()
         send = entrance.sender(addresses)
         process = psutil.Process(int(addresses["pid"]))
-        before = process.memory_info().rss
+        before = Size.of(process)
         for i in range(0, n, _BURST):
             messages = [entrance.good[int(rng.integers(len(entrance.good)))] for _ in range(min(_BURST, n - i))]
             try:
                 send([mutate(message, rng) for message in messages])
             except OSError as error:
-                return f"nobody listens after {i} messages: {error}", 0.0
+                return f"nobody listens after {i} messages: {error}", Size()
             if device.status is not None:
-                return f"it ended ({device.status}): {device.last_words()}", 0.0
+                return f"it ended ({device.status}): {device.last_words()}", Size()
             if i <= n // 10:
-                before = process.memory_info().rss
+                before = Size.of(process)
         try:
             with ControlClient(addresses["control"], _ANSWER_S) as client:
-                client.request("stats")
+                failed = client.request("stats")["threads_failed"]
         except HilError as error:
-            return f"no answer at its control socket: {error}", 0.0
+            return f"no answer at its control socket: {error}", Size()
+        if failed:
+            return f"{failed} threads ended with an error: {device.last_words()}", Size()
         end = time.monotonic() + _ANSWER_S
         while not entrance.serves(addresses):
             if time.monotonic() > end:
-                return "it serves no client any more", 0.0
-        return "", float(process.memory_info().rss - before)
+                return "it serves no client any more", Size()
+        # what the last clients had is let go of
+        while (grown := Size.of(process).less(before))[1:] > (0, 0) and time.monotonic() < end:
+            time.sleep(0.1)
+        return "", grown
     finally:
         device.close()
 

@@ -15,6 +15,7 @@ import statistics
 import sys
 import time
 from collections.abc import Callable, Iterator, Mapping, Sequence
+from concurrent.futures import Future
 from contextlib import closing, contextmanager
 from types import MappingProxyType
 from typing import Any, Literal, NamedTuple
@@ -34,7 +35,7 @@ from drivers.uhd import Uhd
 from drivers.xl_array import XlArray
 from hil.errors import HilError
 
-ROUNDS, ROUNDS_QUICK = 5, 1
+ROUNDS, ROUNDS_QUICK = 3, 1
 #: A device that is silent for longer counts as gone; shorter and longer pauses are tried.
 SILENCE_S, PAUSE_S, HANG_S = 2.0, 1.0, 4.0
 #: Frames come without events for so long before a fault and after it.
@@ -252,7 +253,7 @@ UHD = (
     Case("stall", ("overflow", "gap"), "exact", PAUSE_S),
     Case("stall", ("disconnected", "reconnect"), "told", HANG_S),
     Case("drop_connection", ("disconnected", "reconnect"), "told"),
-    Case("error"),
+    Case("error", ("ControlError",)),
     Case("corrupt", ("bad_packet", "gap")),
     Case("lose_packets", ("sequence_error", "gap"), "exact", 3),
     Case("overrun", ("overflow", "gap")),
@@ -266,7 +267,7 @@ HEIMDALL_1 = (
     Case("stall", ("disconnected", "reconnect"), "exact", HANG_S),
     Case("drop_connection", ("disconnected", "reconnect")),
     Case("short_read", ("disconnected", "reconnect", "gap")),
-    Case("error"),
+    Case("error", ("ControlError",)),
     Case("corrupt", ("disconnected", "reconnect")),
     Case("lose_packets", ("gap",), "exact", 3),
     Case("overrun", ("gap",), "exact", 5000),
@@ -280,7 +281,7 @@ HEIMDALL_2 = (
     Case("stall", ("disconnected", "reconnect"), "told", HANG_S),
     Case("drop_connection", ("disconnected", "reconnect"), "told"),
     Case("short_read", ("disconnected", "reconnect"), "told"),
-    Case("error"),
+    Case("error", ("ControlError",)),
     Case("corrupt", ("resync",)),
     Case("lose_packets", ("gap",), "told", 6),
     Case("overrun", ("gap",), "told", 25_000),
@@ -396,8 +397,11 @@ class Bench:
             restarts_s, began_s = [there_s], there_s
         else:
             self._inject(case)
+        refused = case.events == ("ControlError",)
+        if refused:  # it is a command that goes wrong
+            said = self._said(self._tune())
         paused_s = case.amount or 0.0 if case.fault == "stall" else 0.0
-        expected = set(case.events)
+        expected = set() if refused else set(case.events)
         try:
             self._wait(
                 lambda: expected <= {*_events(self.reader.seen[at:])} and self._is_calm(at, began_s + paused_s),
@@ -405,6 +409,8 @@ class Bench:
             )
         except TimeoutError as error:
             said = f"{error}, came {_events(self.reader.seen[at:])}"
+        if self.device.ask("stats").get("faults_waiting"):
+            raise RuntimeError(f"{self.family.name}: {case.name}: it did not happen")
         # the last frame before it, so that what is missing behind that is seen
         first = max((i for i in range(at) if self.reader.seen[i].header.kind == "data"), default=0)
         before, seen = self._last_of_each_key(first), self.reader.seen[at:]
@@ -414,7 +420,7 @@ class Bench:
         told_lost = [getattr(s.header.lost, self.family.unit) for s in data]
         why = [str(s.header.meta.get("why", "")) for s in seen if s.header.kind == "event"]
         return Outcome(
-            tuple(_events(seen)),
+            (*(["ControlError"] if "ControlError" in said else []), *_events(seen)),
             back[0] - began_s if back else None,
             self.truth.lost([*before, *seen], restarts_s),
             sum(told_lost),
@@ -439,22 +445,27 @@ class Bench:
         """Kill the device, in the midst of a retune if so, and start it again; what the verb said, when it is back."""
         asked = None
         if retune:
-            driver: Any = self.reader.driver
-            frequency_hz = 2.45e9 if self.family.name.startswith(("iio", "uhd", "xl")) else 440e6
-            asked = self.reader.call(lambda: driver.tune(frequency_hz))
+            asked = self._tune()
             time.sleep(random.SystemRandom().uniform(0.0, 0.03))
         self.device.kill()
         time.sleep(_AWAY_S)
         self.device.close()
         self.truth.forget()
         self.device.start()
-        there_s, said = time.monotonic(), ""
-        if asked is not None:
-            try:
-                said = f"tune: {asked.result(_LIMIT_S)}"
-            except HilError as error:
-                said = f"tune: {type(error).__name__}: {error}"
-        return said, there_s
+        there_s = time.monotonic()
+        return "" if asked is None else self._said(asked), there_s
+
+    def _tune(self) -> Future[Any]:
+        driver: Any = self.reader.driver
+        frequency_hz = 440e6 if self.family.name.startswith("heimdall") else 2.45e9
+        return self.reader.call(lambda: driver.tune(frequency_hz))
+
+    def _said(self, asked: Future[Any]) -> str:
+        """What became of a command."""
+        try:
+            return f"tune: {asked.result(_LIMIT_S)}"
+        except HilError as error:
+            return f"tune: {type(error).__name__}: {error}"
 
     def _is_calm(self, at: int, since_s: float) -> bool:
         """Whether frames have come for a while without events, later than ``since_s`` and frame ``at``."""

@@ -25,6 +25,8 @@ Form = Literal["complex64", "int16", "int12", "uint8"]
 #: Neighbours that tell a place, and where in a frame they are looked for.
 _NEIGHBOURS = 8
 _LOOKS = (0.0, 0.5, 0.9)
+#: A frame is given so much later than its last sample was there, by more only where it was kept.
+_KEPT_S = 0.1
 #: Integers of one channel's sample by its bytes.
 _WORDS = {8: np.uint64, 4: np.uint32, 2: np.uint16}
 
@@ -116,16 +118,20 @@ class SampleTruth:
         """Its samples are the same again."""
 
     def lost(self, seen: Sequence[Seen], restarts_s: Sequence[float]) -> int:
-        total = 0
+        total, there_s = 0, float("inf")
         for before, now in _pairs(seen, restarts_s):
             assert before.place is not None
             assert now.place is not None
+            # a frame that was kept somewhere came later than its samples were there
+            before_s = min(before.at_s, there_s)
             gap = (now.place - before.place - before.n) % self.period
-            if gap == 0:
-                continue  # that it is just a period is not likely
+            if gap == 0:  # that it is just a period is not likely
+                there_s = before_s + now.n / self.rate_hz + _KEPT_S
+                continue
             # how often the samples went round meanwhile, by the clock
-            about = (now.at_s - before.at_s) * self.rate_hz - now.n
+            about = (now.at_s - before_s) * self.rate_hz - now.n
             total += gap + self.period * max(0, round((about - gap) / self.period))
+            there_s = float("inf")
         return total
 
     def _hashes(self, words: U64) -> U64:

@@ -65,6 +65,7 @@ class ProtocolServer:
         self.feed = SampleFeed(self.make_device(), self.params.loop_ticks)
         self.faults = FaultBoard(self.fault_kinds)
         self.ending = threading.Event()
+        self.n_threads_failed = 0
         self._threads: list[threading.Thread] = []
         self._context: zmq.Context[Any] = zmq.Context()
         try:
@@ -91,13 +92,15 @@ class ProtocolServer:
         raise NotImplementedError(f"{type(self).__name__} has no begin()")
 
     def thread(self, target: Callable[..., None], *args: Any) -> None:
-        """Run ``target`` in a thread that :meth:`close` waits for; what it raises is logged, the server goes on."""
+        """Run ``target`` in a thread that :meth:`close` waits for. What it raises is logged, and counted in
+        ``stats()``; the server goes on for other clients."""
 
         def guarded() -> None:
             try:
                 target(*args)
             except Exception:
                 if not self.ending.is_set():
+                    self.n_threads_failed += 1
                     log.exception("%s: a thread of the server failed", self.family)
 
         self._threads = [t for t in self._threads if t.is_alive()]

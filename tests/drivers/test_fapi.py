@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import itertools
 import random
 import socket
 from collections.abc import Iterator
@@ -13,7 +14,7 @@ import pytest
 
 from drivers.fapi import Fapi
 from hil.errors import DriverError
-from hil.formats.fapi import PROFILES, Profile
+from hil.formats.fapi import PROFILES, Profile, SrsIndication, encode_segments, encode_srs_indication
 from hil.frame import Frame
 from sim_device.servers.gnodeb.server import GnodebServer
 from tests.drivers.live_jig import Served, data, event, events, read_until, served
@@ -108,6 +109,46 @@ def test_a_message_that_cannot_be_read_is_told_and_lost(fault: str) -> None:
         assert driver.stats()["reconnects"] == 0
 
 
+def test_what_came_while_the_base_station_was_thought_gone_is_counted() -> None:
+    port = free_port()
+    with served(GnodebServer, srs=SRS, fapi_to=f"127.0.0.1:{port}") as base:
+        driver = Fapi("gnb", uri=f"udp://127.0.0.1:{port}", srs={"n_rb": 24}, silence_s=0.3)
+        driver.open()
+        try:
+            before = first(driver, 15)
+            base.fault("stall", 1.0)
+            frames = read_until(driver, lambda got: len(data(got)) > 9 and data(got)[-9].epoch == 1)
+            assert events(frames)[0] == "disconnected" and "restart" not in events(frames)
+            by_terminal: dict[int, list[int]] = {}
+            for frame in before + frames:
+                if frame.header.kind == "data":
+                    by_terminal.setdefault(int(frame["rnti"]), []).append(frame.header.meta["frame"])
+            missing = sum(((b - a) % 1024) - 1 for f in by_terminal.values() for a, b in itertools.pairwise(f))
+            assert missing == sum(h.lost.frames for h in data(frames)) > 100
+        finally:
+            driver.close()
+
+
+def test_a_base_station_that_is_started_anew_is_noticed_without_a_silence() -> None:
+    with receiving() as (base, driver):
+        first(driver, 15)
+        server = base.server
+        occasion = server._cell.measure(server._cell.terminals[0], 0)  # type: ignore[attr-defined]
+        pdu = server._fapi.pdu(occasion)  # type: ignore[attr-defined]
+        base.server.end()
+        place = driver._clock._last
+        assert place is not None
+        anew = (place[0] // 20 + 512) % 1024
+        with socket.socket(socket.AF_INET, socket.SOCK_DGRAM) as sender:
+            for i in range(4):
+                body = encode_srs_indication(SrsIndication((anew + i) % 1024, 2, (pdu,)), "nfapi")
+                for datagram in encode_segments(body, "nfapi", sequence=i, time_us=0):
+                    sender.sendto(datagram, ("127.0.0.1", int(driver.uri.rpartition(":")[2])))
+        frames = read_until(driver, lambda got: "restart" in events(got) and data(got)[-1].epoch == 1)
+        assert data(frames)[-1].lost.frames == 0
+        assert driver.stats()["frames_lost"] == 0
+
+
 def test_silence_counts_as_gone_and_ends() -> None:
     port = free_port()
     with served(GnodebServer, srs=SRS, fapi_to=f"127.0.0.1:{port}") as base:
@@ -159,13 +200,9 @@ def test_mutated_datagrams_are_told_and_never_raised() -> None:
         first(driver, 3)
         pdu_frames = first(driver, 3)
         assert data(pdu_frames)
-        from hil.formats.fapi import encode_segments, encode_srs_indication
-
         server = base.server
         occasion = server._cell.measure(server._cell.terminals[0], 0)  # type: ignore[attr-defined]
         pdu = server._fapi.pdu(occasion)  # type: ignore[attr-defined]
-        from hil.formats.fapi import SrsIndication
-
         (good,) = encode_segments(
             encode_srs_indication(SrsIndication(1, 2, (pdu,)), "nfapi"), "nfapi", sequence=0, time_us=0
         )

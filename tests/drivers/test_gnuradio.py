@@ -188,6 +188,31 @@ def test_a_lost_connection_is_found_again(opened, kind):
         assert data(frames)[-1].epoch == names.count("reconnect")
 
 
+def test_what_a_lost_connection_to_a_running_flowgraph_cost_is_counted(opened):
+    device = {**DEVICE, "real_time": True, "sources": []}
+    with served(GnuRadioServer, **{**PUSH, "socket": "pub", "device": device}) as flowgraph:
+        driver = opened(flowgraph.uri)
+        before = read_until(driver, has_data(200))
+        flowgraph.fault("drop_connection")
+        frames = before + read_until(driver, has_event("reconnect", 5))
+        headers = data(frames)
+        n_came = sum(h.arrays[0].shape[1] for h in headers)
+        last = headers[-1]
+        assert last.epoch == 1 and "restart" not in events(frames)
+        n_lost = last.sample_start + last.arrays[0].shape[1] - headers[0].sample_start - n_came
+        assert n_lost == sum(h.lost.samples for h in headers) > 0
+
+
+def test_a_damaged_message_without_tags_ends_its_frame(opened):
+    items = np.arange(700, dtype=np.complex64).tobytes()
+    with pushing([items, items[:-3], items]) as endpoint:
+        form = {"socket": "pull", "content": "stream"}
+        driver = opened(endpoint, form=form, array={**ARRAY, "n": 1}, sample_rate_hz=1e5)
+        frames = read_until(driver, lambda frames: sum(h.arrays[0].shape[1] for h in data(frames)) >= 1899)
+    assert [h.arrays[0].shape[1] for h in data(frames)][:4] == [500, 500, 399, 500]
+    assert event(frames, "corrupt")["samples"] is None
+
+
 def test_a_flowgraph_that_stalls_counts_as_gone(opened):
     with served(GnuRadioServer, **PUSH) as flowgraph:
         driver = opened(flowgraph.uri, silence_s=0.3, hwm=1)

@@ -161,6 +161,17 @@ def test_a_refused_command_is_told(opened, version):
         assert driver.tune(434e6) == 434e6
 
 
+@pytest.mark.slow
+def test_packets_that_nothing_numbers_are_missed_by_the_clock(opened):
+    device = {**DEVICE, "real_time": True, "sample_rate_hz": 1e5, "sources": []}
+    with served(HeimdallServer, version=2, **{**QUIET, "device": device}) as unit:
+        driver = opened(unit.uri, sample_rate_hz=1e5)
+        read_until(driver, has_data(400))
+        unit.fault("lose_packets", 60)
+        gap = event(read_until(driver, has_event("gap")), "gap")
+        assert gap["samples"] is None and gap["seconds"] == pytest.approx(60 * N / 1e5, abs=0.05)
+
+
 def test_lost_frames_are_counted_exactly(opened):
     with served(HeimdallServer, **QUIET) as unit:
         driver = opened(unit.uri)

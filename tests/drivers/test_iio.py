@@ -1,5 +1,7 @@
 """The IIO driver against the simulated devices: samples, settings, epochs, what goes wrong, and what is said of it."""
 
+import errno
+import os
 import sys
 import time
 
@@ -8,7 +10,7 @@ import pytest
 
 from drivers.iio import Iio
 from drivers.iio_control import _limits, _number, _taken
-from drivers.iio_library import IioTrouble, import_libiio, probe
+from drivers.iio_library import IioTrouble, import_libiio, probe, why
 from hil.errors import ControlError, DriverError, ParamError
 from tests.sim_device.servers.iiod_running import expected_counts, free_port, running_iiod
 
@@ -59,7 +61,12 @@ def until(driver, event):
 
 @pytest.mark.parametrize(
     ("model", "device", "bits", "n"),
-    [("ad9361", {}, 12, 2), ("fmcomms5", {}, 12, 4), ("iio", {"array": {"kind": "ula", "n": 24}}, 16, 24)],
+    [
+        ("ad9361", {}, 12, 2),
+        ("fmcomms5", {}, 12, 4),
+        ("iio", {"array": {"kind": "ula", "n": 24}}, 16, 24),
+        ("iio", {"array": {"kind": "ula", "n": 256}}, 16, 256),
+    ],
 )
 def test_frames_are_the_samples_of_the_sample_function(radio, model, device, bits, n):
     with running_iiod(model=model, device={"sources": [SOURCE], **device}) as server:
@@ -198,6 +205,16 @@ def test_a_connection_that_breaks_is_made_again_in_a_new_epoch(radio, kind, amou
         assert driver.stats()["reconnects"] == 1
 
 
+def test_a_device_that_goes_in_the_midst_of_a_retune_is_told_and_looked_for(radio):
+    with running_iiod() as server:
+        driver = radio(server)
+        frames(driver, 1)
+    with pytest.raises(ControlError, match=r"radio: frequency_hz=2450000000.0: the device has gone: .*looked for"):
+        driver.tune(2.45e9)
+    _, events = until(driver, "disconnected")
+    assert "libiio" in events[-1].meta["why"]
+
+
 def test_a_device_that_stalls_keeps_no_read_waiting(radio):
     with running_iiod() as server:
         driver = radio(server)
@@ -301,6 +318,22 @@ def test_what_the_device_has_not_is_one_clear_error(params, why):
             driver.open()
         finally:
             driver.close()
+
+
+@pytest.mark.parametrize(
+    ("number", "says", "fix"),
+    [
+        (errno.EACCES, "permission denied", "group plugdev"),
+        (errno.EBUSY, "another program has it", "close the other program"),
+        (errno.ETIMEDOUT, "no answer in time", "cable and power"),
+        (errno.ENOMEM, "no memory for such buffers", "smaller n_samples"),
+        (errno.ENODEV, "there is none (No such device)", "iio_info -S lists the devices there are"),
+        (errno.EIO, "Input/output error", "the device's own log"),
+    ],
+)
+def test_what_libiio_says_in_numbers_is_said_in_words(number, says, fix):
+    what, remedy = why(OSError(number, os.strerror(number)))
+    assert says in what and fix in remedy
 
 
 def test_either_an_address_or_an_embedded_device():

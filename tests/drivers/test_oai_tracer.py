@@ -194,6 +194,23 @@ def test_a_dropped_connection_is_found_again_in_a_new_epoch(base: Served) -> Non
         driver.close()
 
 
+def test_what_a_lost_connection_cost_is_counted(base: Served) -> None:
+    driver = tracer(base)
+    driver.open()
+    try:
+        frames = first_frames(driver, 15)
+        base.fault("drop_connection")
+        frames += read_until(driver, lambda got: len(data(got)) > 9 and data(got)[-9].epoch == 1)
+        by_terminal: dict[int, list[int]] = {}
+        for frame in frames:
+            if frame.header.kind == "data":
+                by_terminal.setdefault(int(frame["rnti"]), []).append(frame.header.meta["frame"])
+        missing = sum((b - a) % 1024 - 1 for f in by_terminal.values() for a, b in itertools.pairwise(f))
+        assert missing == sum(h.lost.frames for h in data(frames)) == driver.stats()["frames_lost"] > 0
+    finally:
+        driver.close()
+
+
 def test_a_corrupt_length_costs_the_connection_and_no_more(base: Served) -> None:
     driver = tracer(base)
     driver.open()

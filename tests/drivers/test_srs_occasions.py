@@ -30,6 +30,17 @@ def test_two_terminals_out_of_turn_do_not_upset_the_clock() -> None:
     ]
 
 
+@pytest.mark.parametrize(
+    ("place", "now_s", "follows"),
+    [(1020, 0.0, True), (4, 0.08, True), (4, 0.6, True), (20, 0.08, False), (0, 3.0, False), (1000, 10.04, True)],
+)
+def test_places_of_a_source_that_was_started_anew_do_not_follow(place: int, now_s: float, follows: bool) -> None:
+    clock = FrameClock(1024, 0.01)
+    assert clock.follows(5, 0.0, 0.1, 0.7)  # nothing is known
+    clock.unwrap(1020, 0.0)
+    assert clock.follows(place, now_s, 0.1, 0.7) is follows
+
+
 def test_with_a_given_period_each_missing_occasion_is_counted() -> None:
     occasions = Occasions(8)
     assert [occasions.missed(1, p) for p in (0, 8, 24, 32, 56)] == [0, 0, 1, 0, 2]
