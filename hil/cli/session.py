@@ -6,7 +6,7 @@ import functools
 import logging
 import signal
 import sys
-from collections.abc import Callable, Iterable
+from collections.abc import Callable, Iterable, Mapping
 from pathlib import Path
 from typing import Any, NamedTuple
 
@@ -168,7 +168,7 @@ class _Session:
             event = {**header.meta}
             name = event.pop("event", "event")
             level = logging.WARNING if name in _LOUD_EVENTS else logging.INFO
-            log.log(level, "%s #%d: %s %s", header.stream, header.seq, name, event or "")
+            log.log(level, "%s #%d: %s%s", header.stream, header.seq, name, event_words(event))
         return header.kind == "data"
 
     def _count(self, frame: Frame) -> None:
@@ -192,6 +192,16 @@ class _Session:
             # Nobody reads any more: drain and end, as Ctrl-C does.
             self.broken_pipe = error
             signal.raise_signal(signal.SIGINT)
+
+
+def event_words(values: Mapping[str, Any]) -> str:
+    """What an event says, for people: `` after 2.1 s, samples 100: why``."""
+    rest = dict(values)
+    why, seconds = rest.pop("why", None), rest.pop("seconds", None)
+    words = [] if seconds is None else [f"after {seconds:.1f} s"]
+    words += [f"{k} {f'{v:.6g}' if isinstance(v, float) else v}" for k, v in rest.items() if v is not None]
+    told = f" {', '.join(words)}" if words else ""
+    return told if why is None else f"{told}: {why}"
 
 
 class _History:

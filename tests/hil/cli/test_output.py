@@ -11,6 +11,7 @@ import pytest
 from rich.console import Console
 
 from hil.cli.output import LiveTable, Progress, line_of, make_printer, nearest_truth_m, spread_m, write_json
+from hil.cli.session import event_words
 
 
 def source(**known: Any) -> dict[str, Any]:
@@ -79,3 +80,16 @@ def test_ticks_print_nothing(capsys: pytest.CaptureFixture[str]) -> None:
         with make_printer("mine", as_json=as_json) as printer:
             printer.tick()
     assert capsys.readouterr().out == ""
+
+
+@pytest.mark.parametrize(
+    ("values", "words"),
+    [
+        ({}, ""),
+        ({"seconds": 2.0718}, " after 2.1 s"),
+        ({"why": "it's gone", "seconds": 0.0}, " after 0.0 s: it's gone"),
+        ({"samples": None, "frequency_hz": 434.5e6, "n": 3}, " frequency_hz 4.345e+08, n 3"),
+    ],
+)
+def test_events_are_told_in_words(values: dict[str, Any], words: str) -> None:
+    assert event_words(values) == words
