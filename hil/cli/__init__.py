@@ -44,8 +44,8 @@ through the same receiver:
     [cyan]hil replay run.mcap --into near_field_music[/cyan]
 
     While one runs, in another terminal: [bold]hil top[/bold] watches it, [bold]hil ctl[/bold] talks to it. \
-With hardware: [bold]hil doctor[/bold] says what this host lacks, [bold]hil devices[/bold] what can be reached and how to \
-open it; [bold]hil sim[/bold] simulates a device that is not there.
+With hardware: [bold]hil doctor[/bold] says what this host lacks, [bold]hil devices[/bold] what can be reached and \
+how to open it; [bold]hil sim[/bold] simulates a device that is not there.
     """
 
 
