@@ -7,13 +7,14 @@ from typing import Any
 import numpy as np
 import pytest
 
+from blocks.cfr.cfr_angle import CfrAngle
 from blocks.cfr.srs_to_cfr import SrsToCfr
 from hil.errors import EstimationError, ParamError
 from hil.formats.srs import Srs, is_srs_slot, slot_samples, srs_symbol, subcarrier_offsets_hz
 from hil.frame import Frame, Header
 from hil.params import params_to_plain
 from sim_device.srs.waveform import srs_slot
-from tests.blocks.cfr.channels import C128, nmse_db, noise, of_carrier, small
+from tests.blocks.cfr.channels import C128, described, line, nmse_db, noise, of_carrier, small
 
 PATHS = [(1.0 + 0j, 0.1e-6, 0.4)]
 
@@ -121,3 +122,15 @@ def test_after_a_gap_it_goes_on_with_the_next_whole_occasion() -> None:
     after = run(reader, iq[:, 22_600:], 3000, first=22_600)
     assert [f.header.meta["slot"] for f in [*before, *after]] == [0, 4, 6]
     assert all(nmse_db(f["cfr"], h) < -20 for f in after)
+
+
+def test_samples_of_a_radio_go_through_the_same_blocks_to_a_direction() -> None:
+    srs = small(period_slots=2)
+    iq = capture(srs, 4, of_carrier(srs, PATHS), noise_power=0.01)
+    angle = CfrAngle("angle", method="music")
+    frames = [described(line()), *run(block(srs, start_sample=0, rnti=7), iq, 5000)]
+    out = [f for frame in frames for port, f in angle.feed("cfr", frame) if port == "estimates"]
+    estimates = [f for f in out if f.header.kind == "data"]
+    assert len(estimates) == 2
+    for frame in estimates:
+        assert frame["azimuth_rad"][0] == pytest.approx(0.4, abs=0.01) and frame["id"].tolist() == [7]
