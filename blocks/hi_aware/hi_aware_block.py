@@ -191,7 +191,14 @@ class HiAware(Block):
         return reduce_by_pilots(iq, np.stack([zadoff_chu(q.length, q.root, tick, iq.shape[1]) for q in pilots]))
 
     def _order(self, iq: npt.NDArray[np.complex64]) -> int:
-        """Faults leave the rank of the signal as it is: the order may be told before they are known."""
+        """Faults leave the rank of the signal as it is: the order may be told before they are known.
+
+        Channels that give nothing at all, and snapshots that were lost, are left out: they have no noise either.
+        """
+        iq = iq[iq.any(axis=1)]
+        iq = iq[:, iq.any(axis=0)]
+        if min(iq.shape) < 2:
+            raise EstimationError(f"{self.name}: samples {list(iq.shape)} are not zero; a direction needs two elements")
         n_leading = min(self.params.max_sources, min(iq.shape) - 1)
         n_sources = int(model_order(leading_from_samples(iq.astype(np.complex128), n_leading).summary, "mdl"))
         if n_sources == 0:

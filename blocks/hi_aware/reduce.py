@@ -55,7 +55,7 @@ def reduce_by_pilots(x: Complex, pilots: Complex) -> Reduced:
         pilots: ``S [source, snapshot]``, linearly independent, fewer than snapshots.
 
     Raises:
-        EstimationError: Not finite, or pilots that cannot be told apart.
+        EstimationError: Not finite, all zero, or pilots that cannot be told apart.
     """
     y, s = _finite("reduce_by_pilots", x), _finite("reduce_by_pilots", pilots)
     k, t = s.shape
@@ -84,7 +84,7 @@ def reduce_blind(x: Complex, n_sources: int) -> Reduced:
         n_sources: Below the numbers of sensors and of snapshots.
 
     Raises:
-        EstimationError: Not finite, too many sources, or no noise at all to tell them from.
+        EstimationError: Not finite, all zero, or too many sources.
     """
     y = _finite("reduce_blind", x)
     n, t = y.shape
@@ -139,6 +139,10 @@ def _finite(who: str, x: Complex) -> C128:
     if x.ndim != 2 or not np.isfinite(x).all():
         raise EstimationError(
             f"{who}: expected finite samples [sensor, snapshot], got shape {list(x.shape)}, not finite"
+        )
+    if not x.any():
+        raise EstimationError(
+            f"{who}: all samples {list(x.shape)} are zero; is the receiver connected and its gain on?"
         )
     return x.astype(np.complex128, copy=False)
 

@@ -234,6 +234,8 @@ def test_frame_by_frame_read_only_and_across_the_wire():
         ({"mode": "pilots"}, lambda f: Frame(f.header._replace(sample_start=None), f.arrays), "carry sample_start"),
         ({"mode": "blind", "n_sources": 64}, lambda f: f, r"1 \.\. 63"),
         ({}, lambda f: Frame(f.header, {"iq": f["iq"] * np.nan}), "finite"),
+        ({"mode": "pilots"}, lambda f: Frame(f.header, {"iq": 0 * f["iq"]}), r"samples \[64, 100\] are zero"),
+        ({"mode": "blind", "n_sources": 2}, lambda f: Frame(f.header, {"iq": 0 * f["iq"]}), "are zero"),
         ({}, lambda f: Frame(f.header, {"iq": f["iq"][:10]}), "64 channels, the data 10"),
     ],
 )
@@ -290,6 +292,19 @@ def test_more_targets_than_asked_is_an_error_and_not_a_number():
     both = frame(0, np.ones(64), rng, pilots=False)
     with pytest.raises(EstimationError, match=r"unexplained|do not fit"):
         run(HiAware("hi", mode="blind", n_sources=1), [both])
+
+
+@pytest.mark.parametrize("mode", ["pilots", "blind"])
+def test_channels_that_give_nothing_at_all_are_dead_elements(mode):
+    """A cable that is off: zeros, without the noise of a receiver; and half of the snapshots lost."""
+    good = frame(0, np.ones(64), np.random.default_rng(18), pilots=mode == "pilots")
+    iq = good["iq"].copy()
+    iq[[5, 40]] = 0
+    iq[:, 50:] = 0
+    out = run(HiAware("hi", mode=mode), [Frame(good.header, {"iq": iq})])[0]
+    np.testing.assert_allclose(np.sort(out["estimates"]["azimuth_rad"]), np.sort(AZ), atol=1e-3)
+    assert out["faults"].header.meta["faulty"] == [5, 40]
+    np.testing.assert_allclose(np.abs(out["faults"]["coefficient"][[5, 40]]), 0, atol=1e-6)
 
 
 def test_pilots_are_checked():
