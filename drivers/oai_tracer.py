@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import contextlib
 import select
 import socket
 import time
@@ -114,8 +113,7 @@ class OaiTracer(LiveDriver):
 
     def disconnect(self) -> None:
         if self._socket is not None:
-            with contextlib.suppress(OSError):
-                self._socket.close()
+            self._socket.close()
             self._socket = None
 
     # -- inside ----------------------------------------------------------------------------------------------------

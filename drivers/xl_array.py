@@ -225,8 +225,8 @@ class XlArray(XlArrayVerbs, Driver):
         """Let the device begin once all streams listen; one that is running takes no notice."""
         life = self._streams[0].life
         if life is not None and not life.started and all(s.life is life for s in self._streams):
-            life.started = True
             self.ask("start")
+            life.started = True
 
     # -- frames ----------------------------------------------------------------------------------------------------
 
@@ -282,6 +282,7 @@ class XlArray(XlArrayVerbs, Driver):
         if before is not None and (life is not before or reconnected):
             event = frame.header.replace(kind="event", meta={"event": "reconnect", "restarted": life is not before})
             out.append((stream.port, self._translated(stream, life, Frame(event))))
+        if before is not None:  # also where the device did not answer at the descriptor before
             self._begin_again(life, frame.header)
         return [*out, (stream.port, self._translated(stream, life, frame))]
 
@@ -293,7 +294,7 @@ class XlArray(XlArrayVerbs, Driver):
             self._connect_control(self.params.control_endpoint, descriptor, _RESTART_ANSWER_S)
             self._start_life()
         except ControlError as error:
-            log.warning("%s: the device was restarted, but takes no commands: %s", self.name, error)
+            log.warning("%s: the device was restarted, but takes no commands yet: %s", self.name, error)
 
     def _accounted(self, stream: _Stream, life: _Life, header: Header) -> Header:
         """Add to the header what went missing and the device did not report: what the connection lost."""

@@ -245,7 +245,7 @@ IIO = (
     Case("error", ("disconnected", "reconnect"), "told"),
     Case("corrupt", ("disconnected", "reconnect"), "told"),
     Case("overrun", ("overflow",), "told", 5000, _NO_NUMBER),
-    Case("retune", ("retune",)),
+    Case("retune", ("retune",), "told"),
     Case("kill", ("disconnected", "reconnect"), "told"),
     Case("kill in retune", ("disconnected", "reconnect"), "told"),
 )

@@ -205,6 +205,27 @@ def test_a_device_that_runs_free_is_started_again_after_a_restart(opened, start_
     assert got[0].lost == NO_LOSS
 
 
+def test_a_restarted_device_that_does_not_answer_at_once_is_asked_again(opened, start_device, monkeypatch):
+    device = {**FREE, "descriptor_period_s": 0.2}
+    child, told = start_device(device)
+    driver = opened(endpoint=told["endpoint"])
+    read_until(driver, has_data(3))
+    child.kill()
+    child.wait()
+    connect, tries = driver._connect_control, []
+
+    def busy_at_first(*arguments):
+        tries.append(arguments)
+        if len(tries) < 3:
+            raise ControlError("no answer")
+        connect(*arguments)
+
+    monkeypatch.setattr(driver, "_connect_control", busy_at_first)
+    start_device(device, "--endpoint", told["endpoint"])
+    read_until(driver, lambda items: any(h.epoch == 1 for h in headers(items)))
+    assert len(tries) >= 3
+
+
 def test_reads_return_in_time_while_the_device_is_gone(opened, start_device):
     child, told = start_device(REAL_TIME)
     driver = opened(endpoint=told["endpoint"])

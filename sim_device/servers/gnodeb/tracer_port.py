@@ -58,8 +58,8 @@ class Client:
                 self.enabled = enabled
         except WireError as error:
             log.warning("%s", error)
-        except (_Gone, OSError):
-            pass
+        except (_Gone, OSError) as error:
+            log.info("a client of the T tracer is gone: %s", error)
         self.close()
 
     def serve(self) -> None:
@@ -81,8 +81,8 @@ class Client:
                 if fault := self._faults.take("stall"):
                     self._ending.wait(1.0 if fault.amount is None else fault.amount)
                 self._send(memoryview(data))
-        except (_Gone, OSError):
-            pass
+        except (_Gone, OSError) as error:
+            log.info("a client of the T tracer is gone: %s", error)
         self.close()
 
     def close(self) -> None:
@@ -161,6 +161,10 @@ class TracerPort:
                 connection, _ = self._listener.accept()
             except TimeoutError:
                 continue
+            except OSError:
+                if self._ending.is_set():
+                    return  # it was closed
+                raise
             client = Client(connection, self._greeting(), self._ending, self._faults)
             with self._lock:
                 self._clients.append(client)

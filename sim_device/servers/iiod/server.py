@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import contextlib
 import socket
 import threading
 from collections.abc import Mapping
@@ -153,7 +152,9 @@ class IiodServer(ProtocolServer):
             except TimeoutError:
                 continue
             except OSError:
-                return  # closed
+                if self.ending.is_set():
+                    return  # it was closed
+                raise
             with self._lock:
                 if len(self._clients) >= _MAX_CLIENTS:
                     sock.close()
@@ -169,5 +170,4 @@ class IiodServer(ProtocolServer):
         finally:
             with self._lock:
                 self._clients.discard(client)
-            with contextlib.suppress(OSError):
-                client.close()
+            client.close()

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import errno
+import logging
 import re
 import struct
 import threading
@@ -14,6 +15,8 @@ from sim_device.servers.iiod.context import Attribute, Context, Direction, IioDe
 from sim_device.servers.iiod.wire import ClientSocket, Gone
 from sim_device.servers.iiod.xml import VERSION_GIT, VERSION_MAJOR, VERSION_MINOR, to_xml
 from sim_device.servers.protocol_faults import FaultBoard
+
+log = logging.getLogger(__name__)
 
 #: Longest value of an attribute, and data of one READBUF or WRITEBUF.
 MAX_VALUE, MAX_DATA = 1 << 20, 1 << 30
@@ -71,8 +74,8 @@ class Session:
                     return
                 if words:
                     self._answer(words)
-        except Gone:
-            pass
+        except Gone as error:
+            log.info("iiod: a client is gone: %s", error)
         finally:
             for opened in self._open.values():
                 opened.close()
