@@ -1,6 +1,8 @@
 """How well can faults be told at all? The most any detector can reach, and ours frame by frame on a stream.
 
-``python -m benchmarks.hi_aware_detection [--trials 200] [--draws 4000] [--quick] [--json]``
+``python -m benchmarks.hi_aware_detection [--trials 200] [--draws 4000] [--small] [--quick] [--json]``
+
+``--small`` asks instead how many frames of a stream it takes until a small fault is in the map, and out of it again.
 
 Set-up of :mod:`benchmarks.hi_aware`. The limit is of a detector that knows everything but the faults: places, gains,
 waveforms, noise and the probability of a fault. Its data are ``q_n = m_n^H z_n`` of each element, its rule compares the
@@ -75,6 +77,47 @@ def stream_counts(point: Point, dictionary: Dictionary, n_frames: int, rng: np.r
     return np.array(counts, dtype=np.float64)
 
 
+def small_fault_delays(
+    phase_rad: float, dictionary: Dictionary, rng: np.random.Generator, *, n_before: int = 60, n_faulty: int = 40
+) -> tuple[list[int], list[int]]:
+    """Frames until four elements turned by plus or minus ``phase_rad`` are in the map, and out of it again.
+
+    15 dB, all others intact. As many frames more as are given for the healing; what takes longer counts as that.
+    """
+    point, scene = Point(n=len(dictionary.position_m), p_fault=0.0), Scene.of(dictionary)
+    az, r, _ = _scene(point, scene, rng)
+    a, last, elements = scene.vectors(az, 1 / r).T, None, [3, 23, 40, 57]
+    maps = []
+    for i in range(n_before + n_faulty + n_before):
+        c = np.ones(point.n, np.complex128)
+        if n_before <= i < n_before + n_faulty:
+            c[elements] = np.exp(1j * phase_rad * np.array([1, -1, 1, -1]))
+        s, noise_power = _waveforms(point, N_SNAPSHOTS, rng)
+        noise = rng.standard_normal((point.n, N_SNAPSHOTS)) + 1j * rng.standard_normal((point.n, N_SNAPSHOTS))
+        y = c[:, None] * (a @ s) + np.sqrt(noise_power / 2) * noise
+        last = localize(reduce_by_pilots(y, s), dictionary, last, None if last is None else last.fit.places)
+        maps.append(last.state.kind[elements] != 0)
+    faulty, healed = np.array(maps[n_before : n_before + n_faulty]), ~np.array(maps[n_before + n_faulty :])
+    return _first(faulty), _first(healed)
+
+
+def _first(happened: npt.NDArray[np.bool_]) -> list[int]:
+    """Frames ``[element]`` until it first happened, ``[frame, element]``."""
+    return np.where(happened.any(axis=0), happened.argmax(axis=0) + 1, len(happened)).tolist()
+
+
+def _report_small(report: Report, n_streams: int) -> None:
+    dictionary = steering_dictionary(ArrayGeometry.ula(64, WAVELENGTH_M / 2), WAVELENGTH_M, amplitude=False)
+    for phase_rad in (0.02, 0.03, 0.04, 0.05, 0.07, 0.1):
+        rng = np.random.default_rng(0)
+        delays = [small_fault_delays(phase_rad, dictionary, rng) for _ in range(n_streams)]
+        for which, name in ((0, "until it is in the map"), (1, "until it is out of it")):
+            frames = np.concatenate([d[which] for d in delays])
+            case = f"N=64, 15 dB, a fault of {phase_rad:g} rad"
+            report.add(case, f"frames {name}, median", float(np.median(frames)), "", n=len(frames))
+            report.add(case, f"frames {name}, 90 %", float(np.percentile(frames, 90)), "", n=len(frames))
+
+
 def _draw(point: Point, scene: Scene, n_snapshots: int, rng: np.random.Generator) -> tuple[C128, float, C128]:
     """Noiseless samples of the intact array, noise power, coefficients."""
     az, r, c = _scene(point, scene, rng)
@@ -99,11 +142,17 @@ def main(arguments: Iterable[str] | None = None) -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--trials", type=int, default=200, help="streams")
     parser.add_argument("--draws", type=int, default=4000, help="arrays of the limit")
+    parser.add_argument("--small", action="store_true", help="how soon small faults are in the map")
     parser.add_argument("--quick", action="store_true", help="10 streams, 200 arrays")
     parser.add_argument("--json", action="store_true")
     options = parser.parse_args(None if arguments is None else list(arguments))
     n_trials, n_draws = (10, 200) if options.quick else (options.trials, options.draws)
     report = Report("benchmarks.hi_aware_detection", as_json=options.json)
+    if options.small:
+        with threadpool_limits(limits=1):
+            _report_small(report, 1 if options.quick else 10)
+        report.finish()
+        return
     dictionary = steering_dictionary(ArrayGeometry.ula(256, WAVELENGTH_M / 2), WAVELENGTH_M, amplitude=False)
     scene = Scene.of(dictionary)
     frames = (1, 2, 4, 8)

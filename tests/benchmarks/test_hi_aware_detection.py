@@ -4,7 +4,13 @@ import numpy as np
 import pytest
 
 from benchmarks.hi_aware import WAVELENGTH_M, Point, f1
-from benchmarks.hi_aware_detection import counts_of_largest_f1, fault_log_odds, limit_counts, stream_counts
+from benchmarks.hi_aware_detection import (
+    counts_of_largest_f1,
+    fault_log_odds,
+    limit_counts,
+    small_fault_delays,
+    stream_counts,
+)
 from blocks.hi_aware.scene import Scene
 from blocks.subspace.dictionary import steering_dictionary
 from hil.array import ArrayGeometry
@@ -42,3 +48,9 @@ def test_on_a_stream_faults_are_seen_better_with_time():
     counts = np.array([stream_counts(Point(n=64, snr_db=5, p_fault=0.05), DICTIONARY, 4, rng) for _ in range(25)])
     assert counts.sum(axis=2).min() >= 0
     assert f1(counts[:, 3]) > f1(counts[:, 0])
+
+
+def test_a_large_fault_is_in_the_map_at_once_and_one_of_nothing_never():
+    rng = np.random.default_rng(3)
+    assert small_fault_delays(0.3, DICTIONARY, rng, n_before=4, n_faulty=3) == ([1] * 4, [1] * 4)
+    assert small_fault_delays(0.0, DICTIONARY, rng, n_before=4, n_faulty=3) == ([3] * 4, [1] * 4)
