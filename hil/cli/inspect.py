@@ -82,7 +82,7 @@ def _cells(stream: Mapping[str, Any]) -> list[str]:
         numbers,
         _ranges(stream["epochs"]),
         "-" if stream["missing"] is None else str(stream["missing"]),
-        str(lost["frames"] if isinstance(lost, Mapping) else lost),
+        ", ".join(f"{n} {what}" for what, n in lost.items() if n) or "0",
         ", ".join(stream["calibration"]),
         arrays,
     ]

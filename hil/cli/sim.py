@@ -42,7 +42,8 @@ def sim(
     [bold]xl-array[/bold] serves frames and truth; [bold]ad9361[/bold], [bold]fmcomms5[/bold], [bold]iio[/bold] \
 speak libiio's protocol, [bold]usrp[/bold] UHD's, [bold]heimdall[/bold] KrakenSDR's, [bold]gnodeb[/bold] \
 OpenAirInterface's T tracer and FAPI, [bold]gnuradio[/bold] and [bold]srsran[/bold] ZeroMQ. The scene of all is \
-that of the simulated array: --set device.sources=...
+that of the simulated array: --set device.sources=... replaces the one source that each of these receives. Its samples \
+are computed once and repeated; --set loop_ticks=null computes all of them, at lower rates, so that sources can move.
 
     \b
     [cyan]hil sim xl-array --config scene.json --endpoint tcp://127.0.0.1:5555[/cyan]

@@ -12,7 +12,7 @@ from typing import Any
 
 import pytest
 
-from hil.cli.inspect import _ranges
+from hil.cli.inspect import _cells, _ranges
 from tests.hil.cli.running import CIRCLING, check_records, hil, lines_of, start
 
 
@@ -141,3 +141,12 @@ def test_device_is_recorded_and_commanded(device: dict[str, Any], tmp_path: Path
 
 def test_epochs_are_told_in_runs() -> None:
     assert _ranges([0, 1, 2, 5, 7, 8]) == "0..2, 5, 7..8" and _ranges([3]) == "3" and _ranges([]) == ""
+
+
+def test_what_was_lost_is_told_by_kind() -> None:
+    stream = {
+        "frames": 9, "frames_per_s": 2.0, "first_seq": 0, "last_seq": 12, "epochs": [0], "missing": None,
+        "lost": {"frames": 3, "samples": 1500, "clipped": 0}, "calibration": {"none": 9}, "arrays": {},
+    }  # fmt: skip
+    whole = {**stream, "lost": {"frames": 0, "samples": 0, "clipped": 0}}
+    assert _cells(stream)[5] == "3 frames, 1500 samples" and _cells(whole)[5] == "0"
