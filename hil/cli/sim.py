@@ -43,7 +43,7 @@ def sim(
 speak libiio's protocol, [bold]usrp[/bold] UHD's, [bold]heimdall[/bold] KrakenSDR's, [bold]gnodeb[/bold] \
 OpenAirInterface's T tracer and FAPI, [bold]gnuradio[/bold] and [bold]srsran[/bold] ZeroMQ. The scene of all is \
 that of the simulated array: --set device.sources=... replaces the one source that each of these receives. Its samples \
-are computed once and repeated; --set loop_ticks=null computes all of them, at lower rates, so that sources can move.
+are computed once and repeated; --set loop_ticks=null computes all of them, at lower rates: sources can move, gain acts.
 
     \b
     [cyan]hil sim xl-array --config scene.json --endpoint tcp://127.0.0.1:5555[/cyan]
@@ -51,6 +51,7 @@ are computed once and repeated; --set loop_ticks=null computes all of them, at l
     [cyan]hil sim heimdall --set version=2[/cyan]
     [cyan]hil sim usrp --help-settings[/cyan]
     [cyan]hil ctl fmcomms5 fault kind=drop_connection[/cyan]
+    [cyan]hil ctl fmcomms5 move_source id=1 'position_m=[-0.3, 0.9, 0]'[/cyan]
     """
     from hil.errors import GraphError
 

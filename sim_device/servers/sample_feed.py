@@ -20,6 +20,8 @@ from sim_device.servers.quantise import I16, quantise
 C64 = npt.NDArray[np.complex64]
 
 _NS_PER_S = 1_000_000_000
+#: Commands about what is received: a period that repeats is computed anew.
+_SCENE_VERBS = ("move_source", "add_source", "remove_source", "set_power", "inject_fault", "clear_fault")
 
 
 class SampleFeed:
@@ -31,15 +33,17 @@ class SampleFeed:
     Args:
         device: What is sampled. It is changed through :meth:`command` only.
         loop_ticks: Compute so many ticks once and repeat them: for feeding a client faster than physics are computed.
-            The scene, gain and frequency then stand still in the samples.
+            The scene, gain and frequency then stand still in the samples; a command that changes the scene has the
+            period computed anew.
 
     Attributes:
         head: The tick after the furthest that was read.
+        loop_version: Rises when the period is computed anew.
     """
 
     def __init__(self, device: XlArrayDevice, loop_ticks: int | None = None) -> None:
         self.device = device
-        self.head = 0
+        self.head = self.loop_version = 0
         self._lock = threading.RLock()
         self._origin_ns = time.monotonic_ns()
         self._utc_origin_ns = time.time_ns()
@@ -144,7 +148,16 @@ class SampleFeed:
             else:
                 value = call_verb(device, device.verbs, verb, args or {})
             device.announcements()  # a hardware protocol has no place for them
+            if self._loop is not None and (verb in _SCENE_VERBS or (verb == "set" and "sources" in (args or {}))):
+                self._compute_loop(self._loop.shape[1])
             return value
+
+    def _compute_loop(self, length: int) -> None:
+        """Compute the period from the scene as it is now; tick ``t`` stays at place ``t`` modulo its length."""
+        tick = self.device.tick
+        self._loop = np.roll(self.device.samples(tick, length), tick % length, axis=1)
+        self._wide = {}
+        self.loop_version += 1
 
     def _tick_at(self, elapsed_ns: int) -> int:
         """The tick at a device time, by the newest state of the device."""

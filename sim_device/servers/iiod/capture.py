@@ -79,7 +79,7 @@ class Interleaver:
         """Bytes of ticks ``tick .. tick + n - 1`` of scan elements ``scan``, in pieces that follow one another."""
         if self._radio.loop_ticks is None:
             return [_bytes(_interleaved(self._radio.counts(tick, n), scan))]
-        period = self._loop(tuple(scan))
+        period = self._loop((self._radio.feed.loop_version, *scan))
         self._radio.counts(tick + n - 1, 1)  # time goes on
         length, pieces = len(period), []
         while n > 0:
@@ -89,13 +89,14 @@ class Interleaver:
             tick, n = tick + len(piece), n - len(piece)
         return pieces
 
-    def _loop(self, scan: tuple[int, ...]) -> I16:
-        if scan not in self._loops:
+    def _loop(self, key: tuple[int, ...]) -> I16:
+        """The period of scan elements ``key[1:]``, of version ``key[0]``."""
+        if key not in self._loops:
             assert self._radio.loop_ticks is not None
             while len(self._loops) >= 4:
                 self._loops.pop(next(iter(self._loops)))
-            self._loops[scan] = _interleaved(self._radio.counts(0, self._radio.loop_ticks), scan)
-        return self._loops[scan]
+            self._loops[key] = _interleaved(self._radio.counts(0, self._radio.loop_ticks), key[1:])
+        return self._loops[key]
 
 
 def _interleaved(counts: I16, scan: Sequence[int]) -> I16:

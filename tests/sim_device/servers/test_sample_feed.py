@@ -41,6 +41,23 @@ def test_a_loop_repeats_without_a_seam():
     np.testing.assert_array_equal(ours.counts(250, 20, 12), quantise(np.tile(period, 2)[:, 250:270], 12))
 
 
+def test_a_command_about_the_scene_has_the_loop_computed_anew():
+    ours = feed(loop_ticks=256)
+    ours.samples(0, 300)
+    before, counts = ours.samples(0, 256).copy(), ours.counts(0, 256, 12).copy()
+    ours.command("set_gain", {"gain_db": -20.0})  # what a client sets stands still
+    np.testing.assert_array_equal(ours.samples(0, 256), before)
+    ours.command("set_gain", {"gain_db": 0.0})
+    ours.command("move_source", {"id": 1, "position_m": [-2.0, 3.0, 0.0]})
+    reference = XlArrayDevice(**SCENE)
+    reference.tick = 300
+    reference.move_source(1, (-2.0, 3.0, 0.0))
+    moved = reference.samples(300, 256)
+    np.testing.assert_array_equal(ours.samples(300, 256), moved)
+    np.testing.assert_array_equal(ours.samples(300 + 5 * 256, 512), np.tile(moved, 2))
+    assert not np.array_equal(ours.counts(0, 256, 12), counts) and ours.loop_version == 1
+
+
 def test_a_command_holds_from_the_first_tick_that_nobody_has_read():
     ours = feed()
     before = ours.samples(0, 1000)
