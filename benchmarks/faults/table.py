@@ -3,7 +3,7 @@
 Devices run in real time in processes of their own, at addresses that stay; drivers are read as the runtime does. What
 was lost is found in the samples (:mod:`benchmarks.faults.truth`) and compared with what the driver says.
 
-``python -m benchmarks.faults.table [--quick] [--driver NAME]`` prints the table of docs/devices/faults.md.
+``python -m benchmarks.faults.table [--rounds N] [--driver NAME]`` prints the table of docs/devices/faults.md.
 """
 
 from __future__ import annotations
@@ -519,7 +519,7 @@ def right(case: Case, outcome: Outcome) -> bool:
 # -- all of them -------------------------------------------------------------------------------------------------------
 
 
-def outcomes(quick: bool, drivers: Sequence[str] = ()) -> Iterator[tuple[Family, Case, list[Outcome]]]:
+def outcomes(rounds: int, drivers: Sequence[str] = ()) -> Iterator[tuple[Family, Case, list[Outcome]]]:
     """Let everything go wrong."""
     for family in families():
         if drivers and not any(family.name.startswith(d) for d in drivers):
@@ -527,7 +527,6 @@ def outcomes(quick: bool, drivers: Sequence[str] = ()) -> Iterator[tuple[Family,
         if family.name == "uhd" and uhd_interpreter.first_usable() is None:
             sys.stderr.write(f"uhd: not measured: it needs the Debian package {uhd_interpreter.PACKAGE}\n")
             continue
-        rounds = ROUNDS_QUICK if quick else ROUNDS
         with bench(family) as it:
             for case in family.cases if not family.fresh else ():
                 yield family, case, [it.round(case) for _ in range(rounds)]
@@ -542,7 +541,7 @@ def outcomes(quick: bool, drivers: Sequence[str] = ()) -> Iterator[tuple[Family,
 def measure(quick: bool) -> Iterator[Row]:
     """Rows for :mod:`benchmarks.faults`."""
     report = Report("faults")
-    for family, case, told in outcomes(quick):
+    for family, case, told in outcomes(ROUNDS_QUICK if quick else ROUNDS):
         name, n = f"{family.name}: {case.name}", len(told)
         events = ", ".join(dict.fromkeys(e for o in told for e in o.events)) or "no event"
         wrong = sum(not right(case, o) for o in told)
@@ -557,7 +556,7 @@ def measure(quick: bool) -> Iterator[Row]:
 def main() -> int:
     about = (__doc__ or "").partition("\n")[0]
     parser = argparse.ArgumentParser(prog="python -m benchmarks.faults.table", description=about)
-    parser.add_argument("--quick", action="store_true", help="one round each")
+    parser.add_argument("--rounds", type=int, default=ROUNDS, help="of each fault (%(default)s)")
     parser.add_argument("--driver", action="append", default=[], help="only those whose name begins so")
     parser.add_argument("--words", action="store_true", help="tell what the driver said")
     options = parser.parse_args()
@@ -565,7 +564,7 @@ def main() -> int:
     heads = ("driver", "fault", "events", "frames again after, s", "lost", "counted", "damaged, given", "n", "right")
     print(f"| {' | '.join(heads)} |\n|" + " --- |" * len(heads))
     failed = 0
-    for family, case, told in outcomes(options.quick, options.driver):
+    for family, case, told in outcomes(options.rounds, options.driver):
         events = ", ".join(dict.fromkeys(e for o in told for e in o.events)) or "none"
         back = [o.back_s for o in told if o.back_s is not None]
         after = f"{statistics.median(back):.2f} (at most {max(back):.2f})" if back else "never"

@@ -173,6 +173,7 @@ class ProtocolServer:
             "tick_0_utc_ns": self.feed.utc_ns(0),
             "faults_done": dict(self.faults.n_done),
             "faults_waiting": self.faults.n_waiting,
+            "threads_failed": self.n_threads_failed,
         }
 
     def _handle(self, verb: str, args: dict[str, Any]) -> Any:
