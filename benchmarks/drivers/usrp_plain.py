@@ -14,6 +14,7 @@ import uhd
 def main(args: str, rate_hz: float, n_samples: int, seconds: float) -> None:
     usrp = uhd.usrp.MultiUSRP(args)
     usrp.set_rx_rate(rate_hz)
+    rate_hz = usrp.get_rx_rate()  # the nearest that the clock gives
     usrp.set_clock_source("external")
     usrp.set_time_source("external")
     usrp.set_time_unknown_pps(uhd.types.TimeSpec(0.0))
