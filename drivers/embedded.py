@@ -15,6 +15,8 @@ from typing import IO, Any
 
 #: How long a child may take to end by itself before it is killed.
 _TERM_S = 2.0
+#: How long it may take to be ready. One that ends is noticed at once; on a busy host one that starts takes its time.
+START_S = 60.0
 
 
 class EmbeddedDevice:
@@ -43,7 +45,7 @@ class EmbeddedDevice:
         """Exit status, or ``None`` while it runs."""
         return self._child.poll()
 
-    def addresses(self, timeout_s: float) -> dict[str, Any] | None:
+    def addresses(self, timeout_s: float = START_S) -> dict[str, Any] | None:
         """Return what the child tells when it is ready; ``None`` where it does not in time, or has ended."""
         assert self._child.stdout is not None
         end, line = time.monotonic() + timeout_s, b""

@@ -12,7 +12,7 @@ import numpy as np
 from msgspec import Meta
 
 from drivers.base import Capabilities
-from drivers.embedded import EmbeddedDevice
+from drivers.embedded import START_S, EmbeddedDevice
 from drivers.live import LiveDriver, LiveParams
 from drivers.srs_occasions import FrameClock, Occasions, same_antennas
 from hil.errors import WireError
@@ -152,8 +152,8 @@ class Fapi(LiveDriver):
         host, port = self._socket.getsockname()
         told = {"fapi_profile": self.params.profile, **self.params.device, "fapi_to": f"{host}:{port}"}
         self._device = EmbeddedDevice(self.server_module, told)
-        if self._device.addresses(self.params.connect_timeout_s) is None:
-            why = f"not ready in {self.params.connect_timeout_s} s, or it ended: {self._device.last_words()}"
+        if self._device.addresses() is None:
+            why = f"not ready in {START_S:g} s, or it ended: {self._device.last_words()}"
             raise self.failure(f"{self.server_module} did not start", why, "correct `device`")
         return f"udp://{host}:{port}"
 

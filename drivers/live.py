@@ -13,7 +13,7 @@ from typing import Annotated, Any
 from msgspec import Meta
 
 from drivers.base import Driver
-from drivers.embedded import EmbeddedDevice
+from drivers.embedded import START_S, EmbeddedDevice
 from drivers.ledger import Ledger
 from hil.array_params import Array, build_array
 from hil.errors import DriverError
@@ -226,10 +226,10 @@ class LiveDriver(Driver):
 
     def _start_device(self) -> str:
         self._device = EmbeddedDevice(self.server_module, self.params.device)
-        addresses = self._device.addresses(self.params.connect_timeout_s)
+        addresses = self._device.addresses()
         if addresses is None:
             status = self._device.status
-            why = f"not ready in {self.params.connect_timeout_s} s" if status is None else f"it ended ({status})"
+            why = f"not ready in {START_S:g} s" if status is None else f"it ended ({status})"
             raise self.failure(
                 f"{self.server_module} did not start", f"{why}: {self._device.last_words()}", "correct `device`"
             )

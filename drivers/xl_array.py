@@ -12,7 +12,7 @@ import zmq
 from msgspec import Meta
 
 from drivers.base import Capabilities, Driver
-from drivers.embedded import EmbeddedDevice
+from drivers.embedded import START_S, EmbeddedDevice
 from drivers.xl_array_verbs import XlArrayVerbs
 from hil.errors import ControlError, DriverTimeout
 from hil.frame import NO_LOSS, Frame, Header, Loss
@@ -185,10 +185,10 @@ class XlArray(XlArrayVerbs, Driver):
             return p.endpoint, p.control_endpoint
         # it waits for the verb start, which open() sends once it listens: nothing is given before
         self._device = EmbeddedDevice(p.module, {"autostart": False, **p.device})
-        addresses = self._device.addresses(p.connect_timeout_s)
+        addresses = self._device.addresses()
         if addresses is None:
             status = self._device.status
-            why = f"not ready in {p.connect_timeout_s} s" if status is None else f"it ended with status {status}"
+            why = f"not ready in {START_S:g} s" if status is None else f"it ended with status {status}"
             raise self.failure(
                 f"{p.module} did not start", f"{why}: {self._device.last_words()}", "correct `device`, see its message"
             )

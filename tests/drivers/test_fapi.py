@@ -117,7 +117,7 @@ def test_what_came_while_the_base_station_was_thought_gone_is_counted() -> None:
         try:
             before = first(driver, 15)
             base.fault("stall", 1.0)
-            frames = read_until(driver, lambda got: len(data(got)) > 9 and data(got)[-9].epoch == 1)
+            frames = read_until(driver, lambda got: len(data(got)) > 9 and data(got)[-9].epoch >= 1)
             assert events(frames)[0] == "disconnected" and "restart" not in events(frames)
             by_terminal: dict[int, list[int]] = {}
             for frame in before + frames:
@@ -144,7 +144,7 @@ def test_a_base_station_that_is_started_anew_is_noticed_without_a_silence() -> N
                 body = encode_srs_indication(SrsIndication((anew + i) % 1024, 2, (pdu,)), "nfapi")
                 for datagram in encode_segments(body, "nfapi", sequence=i, time_us=0):
                     sender.sendto(datagram, ("127.0.0.1", int(driver.uri.rpartition(":")[2])))
-        frames = read_until(driver, lambda got: "restart" in events(got) and data(got)[-1].epoch == 1)
+        frames = read_until(driver, lambda got: "restart" in events(got) and data(got)[-1].epoch >= 1)
         assert data(frames)[-1].lost.frames == 0
         assert driver.stats()["frames_lost"] == 0
 
@@ -157,7 +157,7 @@ def test_silence_counts_as_gone_and_ends() -> None:
         try:
             first(driver, 3)
             base.fault("stall", 1.0)
-            frames = read_until(driver, lambda got: bool(data(got)) and data(got)[-1].epoch == 1)
+            frames = read_until(driver, lambda got: bool(data(got)) and data(got)[-1].epoch >= 1)
             assert "nothing came" in event(frames, "disconnected")["why"]
             assert "reconnect" in events(frames)
         finally:
