@@ -45,12 +45,16 @@ class FastSurrogate:
             ParamError: Another number of sensors, or fewer snapshots than lags.
             EstimationError: The samples are not finite.
         """
+        self.check(samples)
+        return self.of_correlation(lagged_covariances(samples, self._n_lags))
+
+    def check(self, samples: Complex) -> None:
+        """Refuse what the network cannot take: see :meth:`__call__`."""
         if samples.ndim != 3 or samples.shape[1] != self._n or samples.shape[2] < self._n_lags:
             raise ParamError(
                 f"surrogate network: expected samples [batch, sensor={self._n}, snapshot] of at least {self._n_lags} "
                 f"snapshots, got {list(samples.shape)}"
             )
-        return self.of_correlation(lagged_covariances(samples, self._n_lags))
 
     def of_correlation(self, correlation: npt.NDArray[np.complex64]) -> C128:
         """The same from :func:`lagged_covariances`, which networks that see the same lags can share."""

@@ -6,9 +6,9 @@ from typing import Annotated, Any
 
 import numpy as np
 import numpy.typing as npt
-import torch
 from msgspec import Meta
 
+from blocks.neural.fast_surrogate import FastSurrogate
 from blocks.neural.likeliest import explains, likeliest
 from blocks.neural.weights import Card, check_fits, load_model, weights_path
 from blocks.subspace.dictionary import Search
@@ -18,13 +18,25 @@ from blocks.subspace.music import NearFieldMusic
 from blocks.subspace.music_block import NearFieldMusicParams
 from blocks.subspace.near_field_music import NearFieldEstimate
 from hil.block import Out, Result
-from hil.errors import EstimationError
+from hil.errors import EstimationError, ParamError
 
 #: How far outside the trained range the signal-to-noise ratio may be estimated before estimates are flagged.
 SNR_SLACK_DB = 3.0
 
 
-class NeuralNearFieldMusicParams(NearFieldMusicParams, frozen=True):
+class NeuralMusicParams(NearFieldMusicParams, frozen=True):
+    """What the blocks with a network share."""
+
+    order_threshold: (
+        Annotated[
+            float,
+            Meta(gt=0, lt=1, description="n_sources 0: eigenvalues above this part of the largest; absent: criterion"),
+        ]
+        | None
+    ) = None
+
+
+class NeuralNearFieldMusicParams(NeuralMusicParams, frozen=True):
     weights: Annotated[str, Meta(description="a file made by `hil train`, or the name of weights that are shipped")] = (
         "nf_subspacenet_n15"
     )
@@ -49,33 +61,33 @@ class NeuralNearFieldMusic(NearFieldMusic):
     """
 
     params: NeuralNearFieldMusicParams
+    #: Name of the network in :data:`blocks.neural.systems.SYSTEMS`.
+    system = "nf_subspacenet"
 
     def setup(self) -> None:
         super().setup()
         path = weights_path(self.params.weights)
-        self._model, self._card = load_model(path)
+        model, self._card = load_model(path)
+        if self._card.system != self.system:
+            raise ParamError(f"{self.name}: {path} has weights of {self._card.system}, expected {self.system}")
+        self._take(model)
         self._fitted_to: tuple[Any, float] | None = None
         self._n_outside = 0
+
+    def _take(self, model: Any) -> None:
+        """Keep what of the loaded network a frame needs."""
+        self._surrogate = FastSurrogate(model.network)
 
     def stats(self) -> dict[str, Any]:
         return {**super().stats(), "frames_outside_training": self._n_outside}
 
     def process(self, iq: npt.NDArray[np.complex64]) -> Result:
         self._check()
-        with torch.no_grad():
-            surrogate = self._model(torch.from_numpy(iq[None].copy()))[0].numpy()
-        eigenvalues, vectors = np.linalg.eigh(surrogate)
-        if not np.isfinite(eigenvalues).all():
-            raise EstimationError(f"{self.name}: the samples are not finite")
-        n = self.params.n_sources or self._order(eigenvalues, iq.shape[1])
+        eigenvalues, vectors = np.linalg.eigh(self._surrogate(iq[None])[0])
+        n = self.params.n_sources or surrogate_order(eigenvalues, iq.shape[1], self.params)
         signal = np.ascontiguousarray(vectors[:, ::-1][:, :n])
         self._n_snapshots = iq.shape[1]
         return self._estimate(signal, Moments.of_samples(iq.astype(np.complex128)))
-
-    def _order(self, eigenvalues: npt.NDArray[np.float64], n_snapshots: int) -> int:
-        summary = eigenvalue_summary(eigenvalues, n_snapshots)
-        most = min(self.params.max_sources, len(eigenvalues) - 1)
-        return min(int(model_order(summary, self.params.criterion)), most)
 
     def _check(self) -> None:
         """Once for each array and carrier: are the weights for them?"""
@@ -103,6 +115,22 @@ class NeuralNearFieldMusic(NearFieldMusic):
             return out
         self._n_outside += 1
         return out._replace(changes={**out.changes, "meta": {**out.changes["meta"], "outside_training": reasons}})
+
+
+def surrogate_order(eigenvalues: npt.NDArray[np.float64], n_snapshots: int, params: NeuralMusicParams) -> int:
+    """Number of sources that the eigenvalues of a network's covariance tell, at least 1: [NF] Eqs. (8) and (9).
+
+    Args:
+        eigenvalues: Any order, ``[sensor]``.
+        n_snapshots: ``T`` of the criterion.
+        params: Threshold or criterion, and the most.
+    """
+    most = min(params.max_sources, len(eigenvalues) - 1)
+    if params.order_threshold is not None:
+        n = int((eigenvalues > params.order_threshold * eigenvalues.max()).sum())
+    else:
+        n = int(model_order(eigenvalue_summary(eigenvalues, n_snapshots), params.criterion))
+    return max(1, min(n, most))
 
 
 def outside_training(card: Card, n_sources: int, n_snapshots: int, snr_db: npt.NDArray[np.float64]) -> list[str]:

@@ -31,6 +31,7 @@ class TrainingConfig(Params, frozen=True):
         "sim_device.near_field_places:NearFieldPlaces"
     )
     data_seed: Seed = 1
+    half: Annotated[bool, Meta(description="write the weights in float16, half the size")] = False
     train: TrainParams = TrainParams()
 
 
@@ -93,5 +94,5 @@ def run_training(
         measured={"validation": {**trained.errors, "n": config.train.validation_examples}},
     )
     path = directory / "weights.safetensors"
-    save_weights(path, model.cpu(), card)
+    save_weights(path, model.cpu(), card, half=config.half)
     return path

@@ -71,10 +71,19 @@ def weights_path(name: str) -> Path:
     return shipped if shipped.exists() else Path(name)
 
 
-def save_weights(path: Path, model: nn.Module, card: Card) -> None:
-    """Write weights and card to ``path``; whole, or not at all."""
+def save_weights(path: Path, model: nn.Module, card: Card, *, half: bool = False) -> None:
+    """Write weights and card to ``path``; whole, or not at all.
+
+    Args:
+        path: A file.
+        model: Whose weights.
+        card: What they are.
+        half: In float16, half the size, from which :func:`load_model` makes float32 again.
+    """
     metadata = {"card": json.dumps(params_to_plain(card))}
     tensors: dict[str, Tensor] = {name: value.detach().cpu().contiguous() for name, value in model.state_dict().items()}
+    if half:
+        tensors = {name: value.half() if value.is_floating_point() else value for name, value in tensors.items()}
     temporary = path.with_name(path.name + ".new")
     with temporary.open("wb") as file:
         file.write(save(tensors, metadata))

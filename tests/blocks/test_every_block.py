@@ -219,6 +219,10 @@ CASES: dict[str, tuple[Callable[[], Feed], Callable[[Path], dict[str, Any]]]] = 
     "ModelOrder": (covariances, lambda _: {}),
     "NearFieldMusic": (samples, lambda _: {"n_sources": 0, "spectrum_every": 2}),
     "NearFieldMusicFromCovariance": (covariances, lambda _: {"n_sources": 2}),
+    "NeuralDcdMusic": (
+        lambda: samples(array=ArrayGeometry.ula(15, 0.03)),
+        lambda _: {"n_sources": 2, "keep_unresolved": True, "spectrum_every": 2},
+    ),
     "NeuralNearFieldMusic": (
         lambda: samples(array=ArrayGeometry.ula(15, 0.03)),
         lambda _: {"n_sources": 2, "keep_unresolved": True, "spectrum_every": 2},

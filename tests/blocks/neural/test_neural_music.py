@@ -2,7 +2,7 @@ import numpy as np
 import pytest
 
 from blocks.neural.evaluate import evaluate
-from blocks.neural.neural_music import NeuralNearFieldMusic, outside_training
+from blocks.neural.neural_music import NeuralMusicParams, NeuralNearFieldMusic, outside_training, surrogate_order
 from blocks.neural.weights import SHIPPED, load_card, load_model, weights_path
 from hil.array import ArrayGeometry
 from hil.descriptor import descriptor_frame
@@ -86,3 +86,23 @@ def test_another_array_ends_the_run_with_a_clear_error():
 def test_weights_that_are_not_there_are_named():
     with pytest.raises(RecordingError, match="no weights at nowhere"):
         NeuralNearFieldMusic("net", weights="nowhere").set_up()
+
+
+@pytest.mark.parametrize("n_sources", [2, 4, 6])
+def test_the_number_of_sources_is_told_by_the_eigenvalues_of_the_surrogate(n_sources):
+    data = load_card(weights_path("nf_subspacenet_n15_m8")).data
+    test = NearFieldPlaces(
+        {**data, "n_sources": (n_sources, n_sources), "snr_db": (20, 20), "coherent_share": 1}, 3, "test"
+    )
+    told = []
+    for samples in test.batch(0, 10)["samples"]:
+        (frame,) = run(NeuralNearFieldMusic("net", weights="nf_subspacenet_n15_m8", keep_unresolved=True), samples)
+        told.append(frame.header.meta["n_requested"])
+    assert np.mean(np.array(told) == n_sources) >= 0.7
+
+
+def test_a_threshold_can_tell_the_number_in_place_of_the_criterion():
+    eigenvalues = np.array([1.0, 0.4, 0.03, 0.02])
+    for threshold, n in ((0.5, 1), (0.1, 2), (0.01, 3)):
+        params = NeuralMusicParams(order_threshold=threshold, max_sources=8)
+        assert surrogate_order(eigenvalues, 100, params) == n

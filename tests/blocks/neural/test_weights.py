@@ -6,7 +6,7 @@ from safetensors.torch import load_file, save_file
 
 from blocks.neural.run_training import TrainingConfig, run_training
 from blocks.neural.systems import make_model
-from blocks.neural.weights import check_fits, load_card, load_model
+from blocks.neural.weights import check_fits, load_card, load_model, save_weights
 from hil.array import ArrayGeometry
 from hil.errors import ParamError, RecordingError
 from hil.params import convert_params
@@ -46,6 +46,17 @@ def test_a_loaded_network_computes_what_the_trained_one_did(weights):
     with torch.no_grad():
         assert torch.equal(model(x), again(x))
     assert not model.training
+
+
+def test_weights_in_half_the_size_give_nearly_the_same(weights, tmp_path):
+    model, card = load_model(weights)
+    save_weights(tmp_path / "half.safetensors", model, card, half=True)
+    again, _ = load_model(tmp_path / "half.safetensors")
+    for one, other in zip(model.parameters(), again.parameters(), strict=True):
+        assert other.dtype == torch.float32
+        torch.testing.assert_close(one, other, rtol=1e-3, atol=1e-6)
+    tensors = load_file(tmp_path / "half.safetensors").values()
+    assert {t.dtype for t in tensors} == {torch.float16}
 
 
 def test_first_weights_depend_on_the_seed_alone():
