@@ -225,6 +225,7 @@ def main() -> None:
     )
     known = list(dict.fromkeys(case.figure for case in cases(quick=False)))
     parser.add_argument("--figure", nargs="+", choices=known, default=known, help="only these")
+    parser.add_argument("--at", type=float, nargs="+", help="only these points of their axes")
     parser.add_argument("--n", type=int, default=1000, help="test examples a point (%(default)s)")
     parser.add_argument("--quick", action="store_true", help="few points, 40 examples")
     parser.add_argument("--json", action="store_true", help="one JSON object a row")
@@ -236,12 +237,12 @@ def main() -> None:
     torch.set_num_threads(1)
     with threadpool_limits(limits=1):
         for figure in options.figure:
-            results = [
-                measure(case, n, report, options.keep) for case in cases(quick=options.quick) if case.figure == figure
-            ]
+            points = [case for case in cases(quick=options.quick) if case.figure == figure]
+            wanted = [case for case in points if options.at is None or case.x in options.at]
+            results = [measure(case, n, report, options.keep) for case in wanted]
             if figure == "4d":
                 side_by_side(report, n)
-            if options.plots:
+            if options.plots and results:
                 draw(options.plots, figure, results)
         if options.plots:
             draw_pictures(options.plots)

@@ -7,7 +7,7 @@ from typing import Any, NamedTuple
 from hil.array import ArrayGeometry, fraunhofer_distance, fresnel_distance
 
 #: What the published code calls 0, 5 and 10 dB is 0, 10 and 20 dB: its amplitude is 10^(SNR / 10).
-SNR_DB = (0.0, 5.0, 10.0, 20.0, 30.0)
+SNR_DB = (0.0, 10.0, 20.0, 30.0)
 
 CLASSIC = ("2D MUSIC", "2D MUSIC refined")
 NEURAL = ("NF-SubspaceNet", "NF-SubspaceNet refined", "NF-SubspaceNet block", "DCD-MUSIC", "DCD-MUSIC refined")

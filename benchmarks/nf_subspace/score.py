@@ -96,6 +96,6 @@ def position_bounds(test: Test) -> F64:
 def over_bound(errors: Score, bounds: F64) -> tuple[float, tuple[float, float], int]:
     """Root of mean square error over mean bound, its interval, and of how many examples: those that samples tell."""
     told = np.nanmax(bounds, axis=1) <= TOLD_BY_SAMPLES_M**2
-    bound = np.nanmean(bounds[told], axis=1).mean()
+    bound = float(np.sqrt(np.nanmean(bounds[told], axis=1).mean()))
     root, (low, high) = root_mean_square_ci95(errors.rms_m[told])
-    return root / bound**0.5, (low / bound**0.5, high / bound**0.5), int(told.sum())
+    return root / bound, (low / bound, high / bound), int(told.sum())
