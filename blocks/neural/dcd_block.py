@@ -48,9 +48,9 @@ class NeuralDcdMusic(NeuralNearFieldMusic):
         self._angle.check(iq[None])
         self._n_snapshots = iq.shape[1]
         correlation = lagged_covariances(iq[None], self._n_lags)
-        values, plane = np.linalg.eigh(self._angle.of_correlation(correlation)[0])
+        values, plane = np.linalg.eigh(self._angle.of_correlation(correlation, scaled=False)[0])
         n = self.params.n_sources or surrogate_order(values, iq.shape[1], self.params)
-        spherical = np.linalg.eigh(self._range.of_correlation(correlation)[0])[1][:, ::-1][:, :n]
+        spherical = np.linalg.eigh(self._range.of_correlation(correlation, scaled=False)[0])[1][:, ::-1][:, :n]
         moments = Moments.of_samples(iq.astype(np.complex128))
         dictionary = self._dictionary(iq.shape[0])
         estimate = dcd_estimate(

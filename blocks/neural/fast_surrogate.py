@@ -56,8 +56,12 @@ class FastSurrogate:
                 f"snapshots, got {list(samples.shape)}"
             )
 
-    def of_correlation(self, correlation: npt.NDArray[np.complex64]) -> C128:
-        """The same from :func:`lagged_covariances`, which networks that see the same lags can share."""
+    def of_correlation(self, correlation: npt.NDArray[np.complex64], *, scaled: bool = True) -> C128:
+        """The same from :func:`lagged_covariances`, which networks that see the same lags can share.
+
+        Without ``scaled`` a network without skip saves Eq. (13) its norm, which no subspace and no criterion of the
+        number of sources depends on.
+        """
         n = self._n
         sample = correlation[:, 0].astype(np.complex128)
         trace = np.trace(sample, axis1=1, axis2=2).real
@@ -71,7 +75,8 @@ class FastSurrogate:
         surrogate: C128 = k @ k.conj().swapaxes(-1, -2)
         diagonal = np.arange(n)
         surrogate[:, diagonal, diagonal] += self._epsilon
-        surrogate /= np.linalg.eigvalsh(surrogate)[:, -1, None, None]
+        if scaled or self._alpha is not None:
+            surrogate /= np.linalg.eigvalsh(surrogate)[:, -1, None, None]
         if self._alpha is not None:
             surrogate += sample * (self._alpha / trace)[:, None, None]
         return surrogate
