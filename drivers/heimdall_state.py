@@ -104,7 +104,7 @@ class StateV1(_State):
         lost = NO_LOSS
         if self._next_cpi is None:
             self._next_tick = h.cpi * h.n_samples
-        elif h.cpi < self._next_cpi:  # the unit counts anew
+        elif h.cpi < self._next_cpi or (self._reconnected and not self._goes_on(h, ledger)):  # the unit counts anew
             self._next_tick, self._next_time_ns = h.cpi * h.n_samples, None
             if not self._reconnected:
                 events += ledger.new_epoch("restart")
@@ -127,6 +127,13 @@ class StateV1(_State):
         ]
         overdriven = {"overdriven": _channels(h.overdrive)} if h.overdrive else {}
         return FrameState(events, tick, time_ns, lost, self._meta(bool(h.noise_source), reasons, **overdriven))
+
+    def _goes_on(self, h: HeaderV1, ledger: Ledger) -> bool:
+        """Whether the index went on with the clock; that of a unit that was started anew does not."""
+        if self._next_time_ns is None or self._next_cpi is None:
+            return True
+        missing_s = (h.cpi - self._next_cpi) * h.n_samples / (ledger.sample_rate_hz or 1.0)
+        return abs((h.time_ms * 1_000_000 - self._next_time_ns) / _NS_PER_S - missing_s) <= self._clock_jump_s
 
     def _changes(self, h: HeaderV1, ledger: Ledger) -> list[Frame]:
         out: list[Frame] = []
