@@ -114,6 +114,7 @@ class Worker:
         self._n_read = dict.fromkeys(self._sources, 0)
         self._last_seq = dict.fromkeys(self._sources, -1)
         self._reached: dict[str, dict[str, int]] = {name: {} for name in self._sources}
+        self._ready: set[str] = set()  # nodes that have what their stats() tell
 
     # -- life --------------------------------------------------------------------------------------------------------
 
@@ -121,6 +122,7 @@ class Worker:
         """Let each block allocate."""
         for block in self._blocks.values():
             self._guard(block, None, block.set_up)
+            self._ready.add(block.name)
             self._tick()
 
     def open(self) -> None:
@@ -128,6 +130,7 @@ class Worker:
         for source in self._sources.values():
             source.setup()
             source.open()
+            self._ready.add(source.name)
             self._tick()
 
     def run(self) -> None:
@@ -198,7 +201,7 @@ class Worker:
                 name: {
                     **self.metrics[name].to_plain(),
                     "unmatched": node.n_unmatched if isinstance(node, Block) else 0,
-                    "stats": node.stats(),
+                    "stats": node.stats() if name in self._ready else {},
                 }
                 for name, node in self.nodes.items()
             },
