@@ -10,4 +10,4 @@ import sys
 from benchmarks.families import run
 
 if __name__ == "__main__":
-    sys.exit(run("faults", ("decoders", "servers"), __doc__))
+    sys.exit(run("faults", ("table", "decoders", "servers"), __doc__))
