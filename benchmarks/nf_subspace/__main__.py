@@ -24,7 +24,7 @@ from threadpoolctl import threadpool_limits
 from benchmarks.nf_subspace import published
 from benchmarks.nf_subspace.cases import Case, cases
 from benchmarks.nf_subspace.kept import kept
-from benchmarks.nf_subspace.methods import Test, greedy_with_order, run, weights_of
+from benchmarks.nf_subspace.methods import Test, greedy_with_order, key_of, run, weights_of
 from benchmarks.nf_subspace.orders import CRITERIA, decided
 from benchmarks.nf_subspace.plots import draw_beams, draw_curves, draw_music
 from benchmarks.nf_subspace.score import Score, mean_ci95, over_bound, position_bounds, root_mean_square_ci95, score
@@ -54,7 +54,7 @@ def measure(case: Case, n: int, report: Report, keep: Path | None) -> Result:
     result = Result(case, {}, {}, {})
     for name in case.methods:
         weights = weights_of(name, test)
-        found = kept(keep, f"{case.label}; {n}; {name}; {weights}", partial(_scored, name, test))
+        found = kept(keep, f"{case.label}; {n}; {key_of(name, test)}", partial(_scored, name, test))
         if found is None:
             print(f"{case.label}: no weights for {name}", file=sys.stderr)
             continue

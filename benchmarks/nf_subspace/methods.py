@@ -128,6 +128,12 @@ def weights_of(name: str, test: Test) -> str:
     return chosen.name + (f", not trained for this {' and '.join(chosen.foreign)}" if chosen.foreign else "")
 
 
+def key_of(name: str, test: Test) -> str:
+    """What tells the results of a method from those with other weights."""
+    chosen = None if name in _CLASSIC or name == "published choices" else _chosen(name, test)
+    return f"{name}; {weights_of(name, test)}" + (f"; {chosen.digest}" if chosen is not None else "")
+
+
 def _chosen(name: str, test: Test) -> Chosen | None:
     return choose(next(system for word, system in _SYSTEMS.items() if name.startswith(word)), test.places)
 

@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import zlib
 from functools import lru_cache
+from pathlib import Path
 from typing import NamedTuple
 
 from torch import nn
@@ -15,12 +17,16 @@ from sim_device.near_field_places import NearFieldPlaces, NearFieldPlacesParams
 
 
 class Chosen(NamedTuple):
-    """Weights, and what of the test data they were not trained for (in words, empty where nothing)."""
+    """Weights, and what of the test data they were not trained for (in words, empty where nothing).
+
+    ``digest`` tells two files of one name apart.
+    """
 
     name: str
     model: nn.Module
     card: Card
     foreign: tuple[str, ...]
+    digest: str
 
 
 def choose(system: str, test: NearFieldPlaces) -> Chosen | None:
@@ -39,13 +45,15 @@ def choose(system: str, test: NearFieldPlaces) -> Chosen | None:
             best = len(foreign), path.stem, foreign
     if best is None:
         return None
-    model, card = _load(best[1])
-    return Chosen(best[1], model, card, best[2])
+    path = SHIPPED / f"{best[1]}.safetensors"
+    digest = f"{zlib.crc32(path.read_bytes()):08x}"
+    model, card = _load(path, digest)
+    return Chosen(best[1], model, card, best[2], digest)
 
 
 @lru_cache
-def _load(name: str) -> tuple[nn.Module, Card]:
-    return load_model(SHIPPED / f"{name}.safetensors")
+def _load(path: Path, digest: str) -> tuple[nn.Module, Card]:
+    return load_model(path)
 
 
 def _same_array(card: Card, test: NearFieldPlaces) -> bool:
