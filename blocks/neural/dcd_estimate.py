@@ -13,7 +13,7 @@ from blocks.subspace.esprit import esprit
 from blocks.subspace.maximum_likelihood import refine_maximum_likelihood
 from blocks.subspace.moments import Moments
 from blocks.subspace.near_field_music import NearFieldEstimate
-from blocks.subspace.search_nulls import RESOLVED_DEPTH
+from blocks.subspace.search_nulls import FOUND_DEPTH
 from hil.errors import ParamError
 from hil.wavefront import direction_vector, path_difference
 
@@ -94,8 +94,9 @@ def dcd_estimate(
 ) -> NearFieldEstimate:
     """Angles, ranges and powers of one frame, and a joint likelihood fit on its samples.
 
-    ``resolved`` are sources whose null is deep or, fitted, all of them where nothing but noise is left of the samples:
-    the range network may have no null for a source farther away than any that it was trained on, whose angle holds.
+    ``resolved`` are sources with a null on the second surrogate or, fitted, all of them where nothing but noise is left
+    of the samples: the range network may have no null for a source farther away than any that it was trained on, whose
+    angle holds.
 
     Args:
         plane: Signal subspace of the first surrogate, in which waves are plane, ``[sensor, source]``.
@@ -107,8 +108,13 @@ def dcd_estimate(
     """
     azimuth = line_azimuths(plane, spacing_wavelengths)
     ranges = ranges_along(spherical, azimuth, dictionary)
-    # without a null there is an angle and no range: the plane wave is the start that misleads the fit least
-    start = np.where(ranges.depth < RESOLVED_DEPTH, ranges.inverse_range_per_m, 0.0)
+    shallow = ranges.depth > FOUND_DEPTH
+    start = ranges.inverse_range_per_m
+    if polish and shallow.any():
+        # an angle without a null has no range: the plane wave misleads the fit less where the samples say so
+        tried = (start, np.where(shallow, 0.0, start))
+        costs = [refine_maximum_likelihood(moments, dictionary, azimuth, k, max_iterations=0).cost for k in tried]
+        start = tried[int(np.argmin(costs))]
     fit = refine_maximum_likelihood(
         moments, dictionary, azimuth, start, max_iterations=8 if polish else 0, tolerance=0.3
     )
@@ -116,7 +122,7 @@ def dcd_estimate(
         azimuth_rad=fit.azimuth_rad,
         inverse_range_per_m=fit.inverse_range_per_m,
         depth=ranges.depth,
-        resolved=ranges.depth < RESOLVED_DEPTH,
+        resolved=~shallow,
         n_requested=len(azimuth),
         fraunhofer_m=dictionary.fraunhofer_m,
         power=fit.power,
