@@ -132,6 +132,7 @@ def fuzz(name: str, n: int, seed: int) -> dict[str, float]:
         if i == n // 2:  # what is remembered on purpose is full by then
             before = tracemalloc.get_traced_memory()[0]
     grown = tracemalloc.get_traced_memory()[0] - before
+    tracemalloc.stop()
     if first:
         sys.stderr.write(f"{name}: {first}\n")
     return {"refused": refused, "wrong": wrong, "longest_s": longest_s, "grown": grown}
