@@ -18,6 +18,7 @@ from blocks.neural.neural_music import NeuralNearFieldMusic, NeuralNearFieldMusi
 from blocks.subspace.music import NearFieldMusic
 from blocks.subspace.music_block import NearFieldMusicParams
 from drivers.xl_array import XlArray
+from hil.block import Block
 from hil.graph import Graph
 from hil.params import Count, Hz, Params, Seed, params_to_plain
 
@@ -64,14 +65,21 @@ class Settings(Params, frozen=True):
 
 def build(settings: Settings) -> Graph:
     """Draw the receiver."""
-    graph = Graph("nf_subspacenet")
+    network = NeuralNearFieldMusic("network", **params_to_plain(settings.network))
+    return beside_music(Graph("nf_subspacenet"), network, settings.device, settings.music, settings.evaluate)
+
+
+def beside_music(
+    graph: Graph, network: Block, device: Device, music: NearFieldMusicParams, evaluate: EvaluateParams
+) -> Graph:
+    """Draw ``network`` and plain 2D MUSIC on the same samples, each with its errors."""
     # Blocks
-    graph.add(XlArray("sim", **source_params(settings.device)))
-    graph.add(NeuralNearFieldMusic("network", **params_to_plain(settings.network)))
-    graph.add(NearFieldMusic("music", **params_to_plain(settings.music)))
+    graph.add(XlArray("sim", **source_params(device)))
+    graph.add(network)
+    graph.add(NearFieldMusic("music", **params_to_plain(music)))
     for name in ("network", "music"):
         graph.add(PolarToCartesian(f"{name}_cartesian"))
-        graph.add(Evaluate(f"{name}_error", **params_to_plain(settings.evaluate)))
+        graph.add(Evaluate(f"{name}_error", **params_to_plain(evaluate)))
     # Connections
     for name in ("network", "music"):
         graph.connect("sim.iq", name)

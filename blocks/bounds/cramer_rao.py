@@ -9,7 +9,8 @@ from typing import Any, Literal
 
 from array_api_compat import array_namespace
 
-from blocks.bounds.steering_derivative import steering_derivatives
+from blocks.bounds.invert_information import invert_information
+from blocks.bounds.steering_derivative import by_parameter, steering_derivatives
 from hil.errors import ParamError
 
 Array = Any  # NumPy or torch
@@ -100,12 +101,7 @@ def _steering(
     xp = array_namespace(azimuth_rad)
     k = 1 / range_m
     steering = steering_derivatives(position_m, azimuth_rad, elevation_rad, k, wavelength_m, amplitude=amplitude)
-    columns = {
-        "azimuth": steering.azimuth,
-        "elevation": steering.elevation,
-        "inverse_range": steering.inverse_range,
-        "range": steering.inverse_range * -((k * k)[..., None]),
-    }
+    columns = by_parameter(steering, k)
     unknown = [name for name in parameters if name not in columns]
     if unknown or not parameters:
         raise ParamError(f"Cramer-Rao bound: expected parameters among {sorted(columns)}, got {list(parameters)}")
@@ -120,16 +116,9 @@ def _bound(a: Array, d: Array, p: Array, noise_power: float, n_snapshots: int, n
     p = xp.astype(p, a.dtype)
     tiled = xp.repeat(xp.repeat(xp.permute_dims(p, (1, 0)), n_parameters, axis=0), n_parameters, axis=1)
     information = xp.real((_hermitian(xp, d) @ projected) * tiled)
-    # scale to unit diagonal: radians and metres differ by orders of magnitude
-    scale = xp.sqrt(xp.clip(xp.linalg.diagonal(information), min=1e-300))
-    scaled = information / (scale[:, None] * scale[None, :])
-    smallest = float(xp.min(xp.linalg.eigvalsh(scaled)))
-    if not smallest > 1e-12:
-        raise ParamError(
-            f"Cramer-Rao bound: the information is singular (smallest scaled eigenvalue {smallest:.1e}); "
-            "ask for fewer parameters (a line array sees no elevation) or separate the sources"
-        )
-    bound = xp.linalg.inv(scaled) / (scale[:, None] * scale[None, :]) * (noise_power / (2 * n_snapshots))
+    fix = "ask for fewer parameters (a line array sees no elevation) or separate the sources"
+    inverse = invert_information(information, "Cramer-Rao bound", fix, smallest=1e-12)
+    bound = inverse * (noise_power / (2 * n_snapshots))
     n_sources = a.shape[1]
     return xp.reshape(bound, (n_sources, n_parameters, n_sources, n_parameters))
 

@@ -12,8 +12,8 @@ import numpy as np
 import numpy.typing as npt
 
 from blocks.bounds.cramer_rao import Parameter
-from blocks.bounds.steering_derivative import steering_derivatives
-from hil.errors import ParamError
+from blocks.bounds.invert_information import invert_information
+from blocks.bounds.steering_derivative import by_parameter, steering_derivatives
 
 F64 = npt.NDArray[np.float64]
 C128 = npt.NDArray[np.complex128]
@@ -61,12 +61,7 @@ def impaired_crb(
     """
     k = 1 / np.asarray(range_m)
     s = steering_derivatives(position_m, azimuth_rad, elevation_rad, k, wavelength_m, amplitude=amplitude)
-    of = {
-        "azimuth": s.azimuth,
-        "elevation": s.elevation,
-        "inverse_range": s.inverse_range,
-        "range": -(k * k)[:, None] * s.inverse_range,
-    }
+    of = by_parameter(s, k)
     n_sources, n = s.a.shape
     # a factor of the Gram matrix: as many columns as sources hold all information
     b = np.linalg.qr(np.asarray(waveforms).conj().T)[1].conj().T if waveforms.shape[1] > n_sources else waveforms
@@ -82,15 +77,8 @@ def impaired_crb(
         columns += [_row(n, element, factor * model[element]) for factor in (1, 1j)]
     d = np.stack(columns).reshape(len(columns), -1)
     information = 2 / noise_power * (d.conj() @ d.T).real
-    scale = np.sqrt(np.maximum(np.diagonal(information), 1e-300))
-    scaled = information / np.outer(scale, scale)
-    smallest = float(np.linalg.eigvalsh(scaled)[0])
-    if not smallest > 1e-13:
-        raise ParamError(
-            f"impaired_crb: the information is singular (smallest scaled eigenvalue {smallest:.1e}); fewer unknown "
-            "elements or parameters, or sources apart"
-        )
-    bound = np.linalg.inv(scaled) / np.outer(scale, scale)
+    fix = "fewer unknown elements or parameters, or sources apart"
+    bound = invert_information(information, "impaired_crb", fix)
     p = len(parameters)
     return bound[: n_sources * p, : n_sources * p].reshape(n_sources, p, n_sources, p)
 

@@ -13,8 +13,8 @@ import numpy as np
 import numpy.typing as npt
 
 from blocks.bounds.cramer_rao import Parameter
-from blocks.bounds.steering_derivative import steering_derivatives
-from hil.errors import ParamError
+from blocks.bounds.invert_information import invert_information
+from blocks.bounds.steering_derivative import by_parameter, steering_derivatives
 
 F64 = npt.NDArray[np.float64]
 C128 = npt.NDArray[np.complex128]
@@ -64,12 +64,7 @@ def impaired_stochastic_crb(
     c, p = np.asarray(coefficient), np.asarray(source_covariance, dtype=np.complex128)
     intact = s.a.T
     a = c[:, None] * intact
-    of = {
-        "azimuth": s.azimuth,
-        "elevation": s.elevation,
-        "inverse_range": s.inverse_range,
-        "range": -(k * k)[:, None] * s.inverse_range,
-    }
+    of = by_parameter(s, k)
     derivatives = np.stack([c * of[name][i] for i in range(len(k)) for name in parameters])
     power, vectors = np.linalg.eigh(a @ p @ a.conj().T)
     whitener = (vectors / np.sqrt(np.maximum(power, 0) + noise_power)) @ vectors.conj().T
@@ -80,15 +75,8 @@ def impaired_stochastic_crb(
     rows = np.stack([(whitener @ change @ whitener).ravel() for change in changes])
     rows = np.concatenate([rows.real, rows.imag], axis=1)
     information = n_snapshots * (rows @ rows.T)
-    scale = np.sqrt(np.maximum(np.diagonal(information), 1e-300))
-    scaled = information / np.outer(scale, scale)
-    smallest = float(np.linalg.eigvalsh(scaled)[0])
-    if not smallest > 1e-13:
-        raise ParamError(
-            f"impaired_stochastic_crb: the information is singular (smallest scaled eigenvalue {smallest:.1e}); fewer "
-            "unknown elements or parameters, or sources apart"
-        )
-    bound = np.linalg.inv(scaled) / np.outer(scale, scale)
+    fix = "fewer unknown elements or parameters, or sources apart"
+    bound = invert_information(information, "impaired_stochastic_crb", fix)
     shape = len(k), len(parameters)
     return bound[: len(derivatives), : len(derivatives)].reshape(*shape, *shape)
 

@@ -73,3 +73,14 @@ def steering_derivatives(
         elevation=a_s * (cos_el * z - sin_el * forward),
         inverse_range=a * log_k,
     )
+
+
+def by_parameter(steering: SteeringDerivatives, inverse_range_per_m: Array) -> dict[str, Array]:
+    """Derivatives by the name of the parameter, ``[..., sensor]``; ``range`` is per metre, by the chain rule."""
+    slope = -(inverse_range_per_m * inverse_range_per_m)[..., None]
+    return {
+        "azimuth": steering.azimuth,
+        "elevation": steering.elevation,
+        "inverse_range": steering.inverse_range,
+        "range": steering.inverse_range * slope,
+    }

@@ -16,7 +16,7 @@ from blocks.subspace.near_field_music import NearFieldEstimate, near_field_from_
 from blocks.subspace.refine_music import music_depth
 from blocks.subspace.separate_close import leaves_noise_alone
 from blocks.subspace.signal_subspace import signal_subspace, signal_subspace_from_samples
-from blocks.subspace.steering_rows import steering_rows
+from blocks.subspace.steering_rows import steering_matrix
 from hil.errors import EstimationError
 
 C128 = npt.NDArray[np.complex128]
@@ -31,7 +31,7 @@ def explains(estimate: NearFieldEstimate, moments: Moments, dictionary: Search) 
     """
     if not 0 < estimate.n_requested == len(estimate.azimuth_rad):
         return False
-    return leaves_noise_alone(moments, _steering(estimate, dictionary))
+    return leaves_noise_alone(moments, steering_matrix(dictionary, estimate.azimuth_rad, estimate.inverse_range_per_m))
 
 
 def likeliest(
@@ -59,7 +59,7 @@ def likeliest(
     with contextlib.suppress(EstimationError):  # no further candidate then
         tried.append(_greedy(signal, moments, dictionary, n_sources))
     best = min(tried, key=lambda one: (-len(one.azimuth_rad), _unexplained(one, moments, dictionary)))
-    steering = _steering(best, dictionary)
+    steering = steering_matrix(dictionary, best.azimuth_rad, best.inverse_range_per_m)
     needed = [not leaves_noise_alone(moments, np.delete(steering, i, axis=1)) for i in range(steering.shape[1])]
     return replace(best, resolved=np.array(needed, dtype=bool))
 
@@ -88,18 +88,3 @@ def _unexplained(estimate: NearFieldEstimate, moments: Moments, dictionary: Sear
         return refine_maximum_likelihood(moments, dictionary, *at, max_iterations=0).cost
     except EstimationError:
         return np.inf  # two sources on one spot: no fit
-
-
-def _steering(estimate: NearFieldEstimate, dictionary: Search) -> C128:
-    """``[sensor, source]``."""
-    rows = steering_rows(
-        dictionary.position_m,
-        estimate.azimuth_rad,
-        dictionary.grid.elevation_rad,
-        estimate.inverse_range_per_m,
-        dictionary.wavelength_m,
-        amplitude=dictionary.amplitude,
-        wanted=(),
-    )
-    steering: C128 = rows[:, 0].T
-    return steering

@@ -10,7 +10,7 @@ from blocks.subspace.maximum_likelihood import SourceFit, refine_maximum_likelih
 from blocks.subspace.moments import Moments
 from blocks.subspace.separate_close import leaves_noise_alone
 from blocks.subspace.spectrum import local_maxima
-from blocks.subspace.steering_rows import steering_rows
+from blocks.subspace.steering_rows import steering_matrix
 from hil.errors import EstimationError, ParamError
 
 F64 = npt.NDArray[np.float64]
@@ -61,7 +61,7 @@ def explain_all(moments: Moments, dictionary: Search, max_sources: int) -> Sourc
         EstimationError: The moments have no power.
     """
     for fit in _growing(moments, dictionary, max_sources):
-        if leaves_noise_alone(moments, _steering(dictionary, fit)):
+        if leaves_noise_alone(moments, steering_matrix(dictionary, fit.azimuth_rad, fit.inverse_range_per_m)):
             return fit
     return fit
 
@@ -87,7 +87,7 @@ def _rearranged(moments: Moments, root: C128, dictionary: Search, fit: SourceFit
     for _ in range(N_PASSES):
         before = fit.cost
         for i in range(len(fit.azimuth_rad)):
-            if leaves_noise_alone(moments, _steering(dictionary, fit)):
+            if leaves_noise_alone(moments, steering_matrix(dictionary, fit.azimuth_rad, fit.inverse_range_per_m)):
                 return fit
             others = fit._replace(
                 azimuth_rad=np.delete(fit.azimuth_rad, i), inverse_range_per_m=np.delete(fit.inverse_range_per_m, i)
@@ -120,7 +120,7 @@ def _starts(root: C128, dictionary: Search, fit: SourceFit | None) -> list[tuple
     if fit is None:
         power = dictionary.projection(root)
     else:
-        q, _ = np.linalg.qr(_steering(dictionary, fit))
+        q, _ = np.linalg.qr(steering_matrix(dictionary, fit.azimuth_rad, fit.inverse_range_per_m))
         left = dictionary.projection(root - q @ (q.conj().T @ root))
         # next to a known source both vanish: no other is looked for where less than 1 % of a is left
         share = 1 - dictionary.projection(q)
@@ -128,20 +128,6 @@ def _starts(root: C128, dictionary: Search, fit: SourceFit | None) -> list[tuple
     best = local_maxima(power, wraps=dictionary.grid.wraps)[:N_STARTS]
     azimuth, k = dictionary.point(best)
     return list(zip(azimuth.tolist(), k.tolist(), strict=True))
-
-
-def _steering(dictionary: Search, fit: SourceFit) -> C128:
-    rows = steering_rows(
-        dictionary.position_m,
-        fit.azimuth_rad,
-        dictionary.grid.elevation_rad,
-        fit.inverse_range_per_m,
-        dictionary.wavelength_m,
-        amplitude=dictionary.amplitude,
-        wanted=(),
-    )
-    steering: C128 = rows[:, 0].T
-    return steering
 
 
 def _with(

@@ -1,5 +1,7 @@
 """Steering vectors and the derivatives a descent asks for, stacked; lean, for a handful of points at a time."""
 
+from __future__ import annotations
+
 from collections.abc import Sequence
 from typing import Any, Literal
 
@@ -8,6 +10,7 @@ import numpy.typing as npt
 
 from blocks.bounds.steering_derivative import steering_derivatives
 from blocks.subspace.array_kind import constant, namespace
+from blocks.subspace.dictionary import Search
 
 Array = Any  # NumPy or torch
 F64 = npt.NDArray[np.float64]
@@ -107,3 +110,23 @@ def _stacked(
         amplitude=amplitude,
     )
     return xp.stack([found.a, *(getattr(found, name) for name in wanted)], axis=-2)
+
+
+def steering_matrix(search: Search, azimuth_rad: Array, inverse_range_per_m: Array) -> Array:
+    """``A [sensor, source]`` of the array and wavefront that ``search`` has, at its elevation.
+
+    Args:
+        search: Model of the wavefront.
+        azimuth_rad: ``[source]``.
+        inverse_range_per_m: ``[source]`` 1/m.
+    """
+    rows = steering_rows(
+        search.position_m,
+        azimuth_rad,
+        search.grid.elevation_rad,
+        inverse_range_per_m,
+        search.wavelength_m,
+        amplitude=search.amplitude,
+        wanted=(),
+    )
+    return rows[:, 0].T

@@ -12,12 +12,12 @@ import numpy.typing as npt
 import zmq
 from msgspec import Meta
 
-from hil.errors import ControlError
 from hil.formats import gr_zeromq, pmt
 from hil.params import Count, Seconds
 from sim_device.servers.gnuradio.stream_clock import StreamClock
 from sim_device.servers.protocol_faults import FaultKind
 from sim_device.servers.protocol_server import TICK_S, ProtocolServer, ServerParams
+from sim_device.servers.zmq_ports import bind_again, bind_port
 
 log = logging.getLogger(__name__)
 
@@ -119,23 +119,13 @@ class GnuRadioServer(ProtocolServer):
         sink.setsockopt(zmq.SNDTIMEO, round(TICK_S * 1000))
         sink.setsockopt(zmq.RCVTIMEO, round(TICK_S * 1000))
         sink.setsockopt(zmq.MAXMSGSIZE, 1024)
-        try:
-            sink.bind(f"tcp://{p.host}:{self._ports[i] or '*'}")
-        except zmq.ZMQError as error:
-            sink.close(0)
-            raise ControlError(f"cannot bind port {self._ports[i]} of {p.host}: {error}; choose another") from error
-        self._ports[i] = int(sink.getsockopt_string(zmq.LAST_ENDPOINT).rstrip("\0").rpartition(":")[2])
+        self._ports[i] = bind_port(sink, p.host, self._ports[i])
         self._sinks[i : i + 1] = [sink]
 
     def _rebind(self, i: int) -> None:
         """Drop the connections of sink ``i``."""
         self._sinks[i].close(0)
-        while not self.ending.wait(TICK_S):
-            try:
-                self._bind(i)
-                return
-            except ControlError:
-                continue  # the port is not free yet
+        bind_again(lambda: self._bind(i), self.ending, TICK_S)
 
     def _stream(self) -> None:
         """Send to all sinks, in step."""

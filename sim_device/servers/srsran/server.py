@@ -13,10 +13,10 @@ import numpy as np
 import zmq
 from msgspec import Meta
 
-from hil.errors import ControlError
 from hil.params import Count
 from sim_device.servers.protocol_faults import FaultKind, ProtocolFault
 from sim_device.servers.protocol_server import TICK_S, ProtocolServer, ServerParams
+from sim_device.servers.zmq_ports import bind_again, bind_port
 
 
 class SrsRanParams(ServerParams, frozen=True, kw_only=True):
@@ -74,23 +74,13 @@ class SrsRanServer(ProtocolServer):
         sock.setsockopt(zmq.LINGER, 0)
         sock.setsockopt(zmq.RCVTIMEO, round(TICK_S * 1000))
         sock.setsockopt(zmq.MAXMSGSIZE, 1024)
-        try:
-            sock.bind(f"tcp://{self.params.host}:{self._ports[i] or '*'}")
-        except zmq.ZMQError as error:
-            sock.close(0)
-            raise ControlError(f"cannot bind port {self._ports[i]} of {self.params.host}: {error}; another?") from error
-        self._ports[i] = int(sock.getsockopt_string(zmq.LAST_ENDPOINT).rstrip("\0").rpartition(":")[2])
+        self._ports[i] = bind_port(sock, self.params.host, self._ports[i])
         self._sockets[i : i + 1] = [sock]
 
     def _rebind(self, i: int) -> None:
         """Drop the connections of channel ``i``."""
         self._sockets[i].close(0)
-        while not self.ending.wait(TICK_S):
-            try:
-                self._bind(i)
-                return
-            except ControlError:
-                continue  # the port is not free yet
+        bind_again(lambda: self._bind(i), self.ending, TICK_S)
 
     def _faults_of(self, i: int) -> list[ProtocolFault]:
         """What channel ``i`` shall do wrong now. Connections are dropped in all channels, the rest in one."""
