@@ -60,8 +60,11 @@ class NearFieldPlacesParams(Params, frozen=True):
         float, Meta(ge=0, le=10, description="elements are off by up to this along the line, wavelengths")
     ] = 0.0
     position_error_of: Annotated[
-        Literal["batch", "example"], Meta(description="drawn anew for each example, or one array for all of them")
+        Literal["array", "example"], Meta(description="drawn anew for each example, or one array for all of them")
     ] = "example"
+    position_error_seed: Annotated[
+        Seed | None, Meta(description="which array, where it is one; absent: the data's seed")
+    ] = None
 
     def __post_init__(self) -> None:
         if not 1 <= self.n_sources[0] <= self.n_sources[1]:
@@ -146,16 +149,17 @@ class NearFieldPlaces:
         element_m = self.array.channel_position_m
         source_m = direction_vector(azimuth_rad) * range_m[..., None]
         if p.position_error:
-            n = len(azimuth_rad) if p.position_error_of == "example" else 1
-            # of a batch: drawn from the seed alone, so that all splits and batches meet the same array
-            of_array = np.random.Generator(np.random.SFC64(np.random.SeedSequence(self.seed, spawn_key=(len(Split),))))
-            off = (draw if n > 1 else of_array).uniform(-1, 1, size=(n, len(element_m))) * p.position_error
-            moved = np.repeat(element_m[None], n, axis=0)
-            moved[..., 0] += off * self.wavelength_m
-            if n > 1:
+            step_m = p.position_error * self.wavelength_m
+            if p.position_error_of == "example":
+                moved = np.repeat(element_m[None], len(azimuth_rad), axis=0)
+                moved[..., 0] += draw.uniform(-1, 1, size=moved.shape[:2]) * step_m
                 each = [self._steering(e, s) for e, s in zip(moved, source_m, strict=True)]
                 return np.swapaxes(np.stack(each), -1, -2)
-            element_m = moved[0]
+            # of the array: from a seed alone, so that all splits and batches meet the same one
+            seed = self.seed if p.position_error_seed is None else p.position_error_seed
+            of_array = np.random.Generator(np.random.SFC64(np.random.SeedSequence(seed, spawn_key=(len(Split),))))
+            element_m = element_m.copy()
+            element_m[:, 0] += of_array.uniform(-1, 1, size=len(element_m)) * step_m
         return np.swapaxes(self._steering(element_m, source_m), -1, -2)
 
     def _steering(self, element_m: F64, source_m: F64) -> npt.NDArray[np.complex128]:

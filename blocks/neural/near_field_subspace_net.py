@@ -10,10 +10,11 @@ from msgspec import Meta
 from torch import nn
 
 from blocks.evaluation.rmspe import rmspe
+from blocks.neural.learned_positions import LearnedPositions, array_as_learned
 from blocks.neural.losses import criterion_loss, order_loss, spectrum_loss, threshold_loss
 from blocks.neural.subspace_split import noise_projector, subspace_split
 from blocks.neural.surrogate_network import SurrogateConfig, SurrogateNetwork
-from blocks.subspace.dictionary import steering_dictionary
+from blocks.subspace.dictionary import Grid, steering_dictionary
 from blocks.subspace.model_order import eigenvalue_summary, model_order
 from blocks.subspace.near_field_batch import near_field_batch_from_subspace
 from hil.array import ArrayGeometry
@@ -34,6 +35,9 @@ class NearFieldSubspaceNetConfig(Params, frozen=True):
     threshold: Annotated[float, Meta(gt=0, lt=1, description="Lambda of Eq. (15)")] = 0.5
     temperature: Annotated[float, Meta(gt=0, description="of MDL as a classifier")] = 10.0
     amplitude: Annotated[bool, Meta(description="near elements receive more, [NF] Eq. (4)")] = True
+    learn_positions: Annotated[
+        bool, Meta(description="learn too where the elements are, for an array that is not as it is said to be")
+    ] = False
 
 
 class NearFieldSubspaceNet(nn.Module):
@@ -49,6 +53,7 @@ class NearFieldSubspaceNet(nn.Module):
         super().__init__()
         self.config, self.array, self.wavelength_m = config, array, wavelength_m
         self.network = SurrogateNetwork(config.network)
+        self.positions = LearnedPositions(array, wavelength_m) if config.learn_positions else None
 
     def forward(self, samples: Tensor) -> Tensor:
         """Surrogate covariance ``[batch, sensor, sensor]`` of ``[batch, sensor, snapshot]``."""
@@ -65,19 +70,26 @@ class NearFieldSubspaceNet(nn.Module):
         present = torch.arange(batch["azimuth_rad"].shape[-1], device=n_sources.device) < n_sources[:, None]
         azimuth = torch.where(present, batch["azimuth_rad"], torch.zeros_like(batch["azimuth_rad"]))
         ranges = torch.where(present, batch["range_m"], torch.ones_like(batch["range_m"]) * self.wavelength_m)
+        # the network learns for the positions that are known by now; they have a loss of their own
+        position_m = (
+            torch.as_tensor(np.array(self.array.channel_position_m), device=azimuth.device)
+            if self.positions is None
+            else self.positions().detach()
+        )
         steering = steering_vector_polar(
-            torch.as_tensor(np.array(self.array.channel_position_m), device=azimuth.device),
-            azimuth,
-            ranges,
-            self.wavelength_m,
-            amplitude=self.config.amplitude,
+            position_m, azimuth, ranges, self.wavelength_m, amplitude=self.config.amplitude
         )
         steering = steering / torch.linalg.vector_norm(steering, dim=-1, keepdim=True)
         values, vectors = subspace_split(self(batch["samples"]), n_sources)
         spectrum = spectrum_loss(noise_projector(vectors, n_sources), steering, present).mean()
         parts = {"spectrum": float(spectrum.detach())}
+        total = spectrum
+        if self.positions is not None:
+            misfit = self.positions.misfit(batch["samples"], azimuth, ranges, present, self.config.amplitude).mean()
+            parts["misfit"] = float(misfit.detach())
+            total = total + misfit
         if self.config.order == "none":
-            return spectrum, parts
+            return total, parts
         if self.config.order == "threshold":
             order = threshold_loss(values, n_sources, self.config.threshold).mean()
         elif self.config.order == "eigenvalues":
@@ -85,7 +97,7 @@ class NearFieldSubspaceNet(nn.Module):
         else:
             order = criterion_loss(values, n_sources, batch["samples"].shape[-1], self.config.temperature).mean()
         parts["order"] = float(order.detach())
-        return spectrum + self.config.order_weight * order, parts
+        return total + self.config.order_weight * order, parts
 
     @torch.no_grad()
     def error(self, batch: Batch, cutoff_m: float) -> dict[str, float]:
@@ -98,7 +110,9 @@ class NearFieldSubspaceNet(nn.Module):
         values, vectors = torch.linalg.eigh(self(batch["samples"]))
         vectors = vectors.flip(-1).cpu().numpy()
         n_sources = batch["n_sources"].cpu().numpy()
-        dictionary = steering_dictionary(self.array, self.wavelength_m, amplitude=self.config.amplitude)
+        grid = Grid.coarse(self.array, self.wavelength_m)
+        array = array_as_learned(self, self.array)
+        dictionary = steering_dictionary(array, self.wavelength_m, grid, amplitude=self.config.amplitude)
         azimuth, ranges = batch["azimuth_rad"].cpu().numpy(), batch["range_m"].cpu().numpy()
         errors, n_found = np.zeros(len(n_sources)), 0
         for m in np.unique(n_sources):

@@ -149,4 +149,6 @@ def spectral_surrogate(k: Tensor, epsilon: float) -> Tensor:
     """
     gram = k @ k.mH
     gram = gram + epsilon * torch.eye(k.shape[-2], dtype=k.dtype, device=k.device)
-    return gram / torch.linalg.eigvalsh(gram)[..., -1, None, None]
+    smaller = gram if k.shape[-1] >= k.shape[-2] else k.mH @ k  # of the same largest eigenvalue, less epsilon
+    largest = torch.linalg.eigvalsh(smaller)[..., -1, None, None]
+    return gram / (largest if smaller is gram else largest + epsilon)

@@ -63,7 +63,7 @@ def test_places_fill_the_limits_and_keep_their_separation():
 def test_displaced_elements_are_one_array_for_all_splits_or_drawn_for_each_example():
     """Displacements fitted to some examples explain others, of another batch and split, only if they are the same."""
     quiet = {"n_sources": (1, 1), "snr_db": (200, 200), "position_error": 0.2}
-    once = {**quiet, "position_error_of": "batch"}
+    once = {**quiet, "position_error_of": "array"}
     fitted = _fit_displacements(NearFieldPlaces(once, 7, "train"), 3, 8)
     assert 0.1 < np.abs(fitted).max() < 0.45
     assert _misfit_rad(NearFieldPlaces(once, 7, "test"), 0, 4, fitted) < 0.01
