@@ -20,6 +20,8 @@ from hil.errors import ControlError
 from hil.frame import NO_LOSS, Frame, Header, Loss, Timebase
 from hil.params import Count, Hz, Index, convert_params, params_to_plain
 from hil.streams import IQ, TRUTH, port_of
+from hil.wavefront import wavelength_m
+from sim_device.displacement import displacement_m
 from sim_device.draws import Draw, generator
 from sim_device.impairments import FaultKind, fault_response, injected_factor, mismatch_response
 from sim_device.params import XlArrayParams
@@ -87,7 +89,13 @@ class XlArrayDevice(Node):
         self._pending: list[Frame] = []
         self._n = {"frames": 0, "samples_dropped": 0, "samples_clipped": 0, "frames_overrun": 0}
         self.time_origin_ns = 0
-        self._sampler = Sampler(self.array, p.seed, self._state(0, 0))
+        d = p.displacement
+        off_m = displacement_m(
+            self.array.n_elements,
+            d.most_wavelengths * wavelength_m(p.frequency_hz),
+            p.seed if d.seed is None else d.seed,
+        )
+        self._sampler = Sampler(self.array, p.seed, self._state(0, 0), self.array.position_m + off_m)
 
     # -- the stream ------------------------------------------------------------------------------------------------
 

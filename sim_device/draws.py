@@ -30,6 +30,7 @@ class Draw(IntEnum):
     SRS_NOISE = 8
     TUNER = 9
     NOISE_SOURCE = 10
+    DISPLACEMENT = 11
 
 
 def generator(seed: int, draw: Draw, *key: int) -> np.random.Generator:

@@ -17,6 +17,7 @@ from hil.array import fraunhofer_distance, fresnel_distance
 from hil.array_params import Array, Ula, build_array
 from hil.params import Count, Hz, Params, Seed, convert_params
 from hil.wavefront import direction_vector, steering_vector, wavelength_m
+from sim_device.displacement import displacement_m
 
 F64 = npt.NDArray[np.float64]
 
@@ -157,9 +158,7 @@ class NearFieldPlaces:
                 return np.swapaxes(np.stack(each), -1, -2)
             # of the array: from a seed alone, so that all splits and batches meet the same one
             seed = self.seed if p.position_error_seed is None else p.position_error_seed
-            of_array = np.random.Generator(np.random.SFC64(np.random.SeedSequence(seed, spawn_key=(len(Split),))))
-            element_m = element_m.copy()
-            element_m[:, 0] += of_array.uniform(-1, 1, size=len(element_m)) * step_m
+            element_m = element_m + displacement_m(len(element_m), step_m, seed)
         return np.swapaxes(self._steering(element_m, source_m), -1, -2)
 
     def _steering(self, element_m: F64, source_m: F64) -> npt.NDArray[np.complex128]:

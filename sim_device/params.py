@@ -9,6 +9,7 @@ from msgspec import Meta
 from hil.array import ArrayGeometry
 from hil.array_params import MAX_ELEMENTS, Array, Ula, build_array
 from hil.params import Count, Hz, Params, Seed
+from sim_device.displacement import Displacement
 from sim_device.impairments import Faults, Mismatch
 from sim_device.scene import Level, Source
 
@@ -39,6 +40,7 @@ class XlArrayParams(Params, frozen=True):
     gain_db: Annotated[float, Meta(ge=-120, le=120, extra_json_schema={"unit": "dB"})] = 0.0
     clip: Annotated[bool, Meta(description="limit in-phase and quadrature to full scale")] = True
     mismatch: Mismatch = Mismatch()
+    displacement: Displacement = Displacement()
     faults: Annotated[tuple[Faults, ...], Meta(max_length=16)] = ()
     drops: Drops = Drops()
     seed: Seed = 0

@@ -78,13 +78,14 @@ class Sampler:
     """Computes samples of the array.
 
     Args:
-        array: Geometry and channel map.
+        array: Geometry and channel map, as the descriptor tells them.
         seed: Of all draws.
         initial: State from tick 0 on.
+        element_m: Where the elements really are, ``[element, xyz]`` m in the array's frame.
     """
 
-    def __init__(self, array: ArrayGeometry, seed: int, initial: State) -> None:
-        self.array, self.seed = array, seed
+    def __init__(self, array: ArrayGeometry, seed: int, initial: State, element_m: F64) -> None:
+        self.array, self.seed, self._element_m = array, seed, element_m
         self._states, self._ticks = [initial], [initial.tick]
         self._channels = list(array.channel_map)
         self._cache: OrderedDict[int, _Block] = OrderedDict()
@@ -194,7 +195,7 @@ class Sampler:
         position, _ = self._positions(state, middle_s)
         key = state, position.tobytes()
         if key != self._channel_key:  # states compare by identity
-            channel = channel_matrix(self.array.position_m, self.array.from_world(position), state.frequency_hz)
+            channel = channel_matrix(self._element_m, self.array.from_world(position), state.frequency_hz)
             self._channel, self._channel_key = (channel * state.response[:, None])[self._channels], key
         weight = np.array([10 ** (s.power_db / 20) * np.exp(1j * s.phase_rad) for s in state.sources])
         return field_at_elements(self._channel, weight, self._envelopes(state, first))

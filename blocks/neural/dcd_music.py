@@ -13,6 +13,7 @@ import torch
 from msgspec import Meta
 from torch import nn
 
+from blocks.neural.learned_positions import LearnedPositions
 from blocks.neural.losses import order_loss
 from blocks.neural.maskpeak import maskpeak
 from blocks.neural.matching import best_permutation, periodic_difference, root_mean_square
@@ -43,6 +44,9 @@ class DcdMusicConfig(Params, frozen=True):
     widest_mask: Annotated[Count, Meta(description="half width of the peak's mask at first, Eq. (25)")] = 20
     order_weight: Annotated[float, Meta(ge=0, description="mu_e of Eqs. (20) and (24)")] = 0.0
     amplitude: Annotated[bool, Meta(description="near elements receive more, [NF] Eq. (4)")] = True
+    learn_positions: Annotated[
+        bool, Meta(description="learn too where the elements are, for an array that is not as it is said to be")
+    ] = False
 
 
 class Located(NamedTuple):
@@ -81,6 +85,7 @@ class DcdMusic(nn.Module):
         farthest = fraunhofer_distance(array.aperture_m, wavelength_m) / 2
         self.register_buffer("position_m", torch.from_numpy(position_m), persistent=False)
         self.register_buffer("places_m", torch.linspace(nearest, farthest, config.n_ranges, dtype=torch.float64), False)
+        self.positions = LearnedPositions(array, wavelength_m) if config.learn_positions else None
         self.progress = 1.0
 
     @property
@@ -111,7 +116,7 @@ class DcdMusic(nn.Module):
         count = torch.full((len(samples),), n_sources, device=samples.device)
         _, vectors = subspace_split(self.range(samples), count)
         steering = steering_vector_polar(
-            self.position_m,
+            self.position_m if self.positions is None else self.positions().detach(),
             azimuth_rad[..., None].expand(*azimuth_rad.shape, len(self.places_m)),
             self.places_m.expand(*azimuth_rad.shape, -1),
             self.wavelength_m,
@@ -138,7 +143,15 @@ class DcdMusic(nn.Module):
             chosen = batch["n_sources"] == m
             truth = batch["azimuth_rad"][chosen][:, :m], batch["range_m"][chosen][:, :m]
             total = total + self._stage_loss(batch["samples"][chosen], *truth).sum()
-        return total / n, {"stage": {"angle": 1.0, "range": 2.0, "position": 3.0}[self.stage]}
+        loss, parts = total / n, {"stage": {"angle": 1.0, "range": 2.0, "position": 3.0}[self.stage]}
+        if self.positions is not None:
+            azimuth, ranges, n_sources = batch["azimuth_rad"], batch["range_m"], batch["n_sources"]
+            present = torch.arange(azimuth.shape[-1], device=n_sources.device) < n_sources[:, None]
+            azimuth = torch.where(present, azimuth, torch.zeros_like(azimuth))
+            ranges = torch.where(present, ranges, torch.full_like(ranges, self.wavelength_m))
+            misfit = self.positions.misfit(batch["samples"], azimuth, ranges, present, self.config.amplitude).mean()
+            loss, parts = loss + misfit, {**parts, "misfit": float(misfit.detach())}
+        return loss, parts
 
     def _stage_loss(self, samples: Tensor, azimuth_rad: Tensor, range_m: Tensor) -> Tensor:
         m = azimuth_rad.shape[-1]

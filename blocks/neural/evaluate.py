@@ -11,8 +11,9 @@ import torch
 from torch import nn
 
 from blocks.evaluation.rmspe import rmspe
+from blocks.neural.learned_positions import array_as_learned
 from blocks.neural.training import Data
-from blocks.subspace.dictionary import Dictionary, steering_dictionary
+from blocks.subspace.dictionary import Dictionary, Grid, steering_dictionary
 from blocks.subspace.maximum_likelihood import refine_maximum_likelihood
 from blocks.subspace.moments import Moments
 from blocks.subspace.near_field_music import near_field_from_subspace
@@ -62,9 +63,11 @@ def evaluate(
     *,
     on_done: Callable[[int], None] | None = None,
 ) -> list[Errors]:
-    """Errors of four methods on the same ``n`` test examples, the number of sources given.
+    """Errors of the network and of plain MUSIC on the same ``n`` test examples, the number of sources given.
 
-    Ranges are held within the limits that the data were drawn from, as a search grid over them does.
+    Ranges are held within the limits that the data were drawn from, as a search grid over them does. Where the model
+    has learned where the elements are, what it makes is searched so, and plain MUSIC both so and as the array is said
+    to be.
 
     Args:
         model: Samples in, covariance out; or, where it ``gives_places``, samples and a number of sources in, azimuths
@@ -76,9 +79,15 @@ def evaluate(
         n: How many examples.
         on_done: Told after each chunk how many are done.
     """
-    dictionary = steering_dictionary(array, wavelength_m)
-    methods = {"network": (True, False), "network + ML": (True, True), "2D MUSIC": (False, False)}
-    methods["2D MUSIC + ML"] = (False, True)
+    grid = Grid.coarse(array, wavelength_m)
+    said = steering_dictionary(array, wavelength_m, grid)
+    learned_array = array_as_learned(model, array)
+    as_learned = said if learned_array is array else steering_dictionary(learned_array, wavelength_m, grid)
+    methods = {"network": (True, as_learned, False), "network + ML": (True, as_learned, True)}
+    methods |= {"2D MUSIC": (False, said, False), "2D MUSIC + ML": (False, said, True)}
+    if as_learned is not said:
+        methods["2D MUSIC, positions learned"] = (False, as_learned, False)
+        methods["2D MUSIC + ML, positions learned"] = (False, as_learned, True)
     error: dict[str, list[tuple[float, float, bool]]] = {name: [] for name in methods}
     for number, first in enumerate(range(0, n, _CHUNK)):
         batch = data.batch(number, min(_CHUNK, n - first))
@@ -86,7 +95,7 @@ def evaluate(
         surrogate = None if places is not None else _given_covariances(model, batch)
         for i, x in enumerate(batch["samples"].astype(np.complex128)):
             truth = _truth(batch, i)
-            for name, (learned, polish) in methods.items():
+            for name, (learned, dictionary, polish) in methods.items():
                 if learned and places is not None:
                     at = _refined(places[i], x, dictionary, range_limits_m) if polish else places[i][0]
                 else:
@@ -171,7 +180,8 @@ def spectra(model: nn.Module, data: Any, array: ArrayGeometry, wavelength_m: flo
     azimuth = np.linspace(-data.params.azimuth_limit_rad, data.params.azimuth_limit_rad, 241)
     nearest, farthest = data.range_m
     ranges = np.linspace(float(nearest), float(farthest), 120)
-    steering = steering_vector_polar(array.channel_position_m, azimuth[:, None], ranges, wavelength_m, amplitude=True)
+    position_m = array_as_learned(model, array).channel_position_m
+    steering = steering_vector_polar(position_m, azimuth[:, None], ranges, wavelength_m, amplitude=True)
     steering /= np.linalg.norm(steering, axis=-1, keepdims=True)
     truth = np.stack([batch["azimuth_rad"][0, :m], batch["range_m"][0, :m]], axis=-1)
     out = []

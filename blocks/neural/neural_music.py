@@ -17,6 +17,7 @@ from blocks.subspace.moments import Moments
 from blocks.subspace.music import NearFieldMusic
 from blocks.subspace.music_block import NearFieldMusicParams
 from blocks.subspace.near_field_music import NearFieldEstimate
+from hil.array import ArrayGeometry
 from hil.block import Out, Result
 from hil.errors import EstimationError, ParamError
 
@@ -58,6 +59,9 @@ class NeuralNearFieldMusic(NearFieldMusic):
     :func:`blocks.neural.likeliest.likeliest`): the block then does no worse than plain MUSIC. Estimates from data that
     the network was not trained for are given, and flagged: the frame's ``meta`` has ``outside_training``, a list of
     reasons.
+
+    Weights that learned where the elements are (``learn_positions``) bring these positions: search, fit and the other
+    basins are then of the array as it is, not as its descriptor says.
     """
 
     params: NeuralNearFieldMusicParams
@@ -71,8 +75,15 @@ class NeuralNearFieldMusic(NearFieldMusic):
         if self._card.system != self.system:
             raise ParamError(f"{self.name}: {path} has weights of {self._card.system}, expected {self.system}")
         self._take(model)
+        positions = getattr(model, "positions", None)
+        self._learned = None if positions is None else positions.array()
         self._fitted_to: tuple[Any, float] | None = None
         self._n_outside = 0
+
+    @property
+    def wavefront_array(self) -> ArrayGeometry:
+        """As training found the elements to be, where it learned that; else as the descriptor says."""
+        return super().wavefront_array if self._learned is None else self._learned
 
     def _take(self, model: Any) -> None:
         """Keep what of the loaded network a frame needs."""

@@ -106,6 +106,12 @@ class MusicBlock(Block):
     def amplitude(self) -> bool:
         return False
 
+    @property
+    def wavefront_array(self) -> ArrayGeometry:
+        """The array that wavefronts are modelled with: as the descriptor says it is."""
+        assert self.array is not None
+        return self.array
+
     def from_samples(self, x: npt.NDArray[np.complex64]) -> Result:
         exact = x.astype(np.complex128)
         n_leading = self._n_leading(x.shape[0], x.shape[1])
@@ -144,17 +150,16 @@ class MusicBlock(Block):
 
     def search(self, wavelength: float) -> Search:
         """What the nulls are searched on: the dictionary of :meth:`grid`, or an FFT."""
-        assert self.array is not None
-        grid, wanted = self.grid(wavelength), self.params.search
-        suits = suits_line_dictionary(self.array, wavelength, grid)
+        array, grid, wanted = self.wavefront_array, self.grid(wavelength), self.params.search
+        suits = suits_line_dictionary(array, wavelength, grid)
         if wanted == "fft" and not suits:
             raise EstimationError(
                 f"{self.name}: search 'fft' needs a uniform line along x, half a wavelength apart or less, elevation 0 "
-                f"and ranges from {fresnel_reach(self.array.aperture_m, wavelength):.4g} m; take search 'auto'"
+                f"and ranges from {fresnel_reach(array.aperture_m, wavelength):.4g} m; take search 'auto'"
             )
-        if suits and (wanted == "fft" or (wanted == "auto" and len(self.array.channel_map) >= LARGE_LINE)):
-            return line_dictionary(self.array, wavelength, grid, amplitude=self.amplitude)
-        return steering_dictionary(self.array, wavelength, grid, amplitude=self.amplitude)
+        if suits and (wanted == "fft" or (wanted == "auto" and len(array.channel_map) >= LARGE_LINE)):
+            return line_dictionary(array, wavelength, grid, amplitude=self.amplitude)
+        return steering_dictionary(array, wavelength, grid, amplitude=self.amplitude)
 
     def _dictionary(self, n_sensors: int) -> Search:
         array = described_array(self, n_sensors)
@@ -200,7 +205,6 @@ class MusicBlock(Block):
 
     def _spectrum(self, signal: Complex) -> dict[str, Any]:
         """Pseudo-spectrum on a grid made for the eye: finer in azimuth and range than the search needs."""
-        assert self.array is not None
         wavelength = carrier_wavelength_m(self, self.params.frequency_hz)
         search = self.grid(wavelength)
         fine = Grid(
@@ -213,7 +217,7 @@ class MusicBlock(Block):
             n_range=4 * search.n_range if search.n_range > 1 else 1,
             elevation_rad=search.elevation_rad,
         )
-        dictionary = steering_dictionary(self.array, wavelength, fine, amplitude=self.amplitude)
+        dictionary = steering_dictionary(self.wavefront_array, wavelength, fine, amplitude=self.amplitude)
         spectrum = music_spectrum(dictionary.conjugate, signal.astype(np.complex64))
         return {
             "spectrum_db": 10 * np.log10(spectrum).reshape(fine.n_azimuth, fine.n_range),
