@@ -38,6 +38,9 @@ class NearFieldPlacesParams(Params, frozen=True):
     array: Array = Ula(n=15)
     frequency_hz: Hz = 300e6
     n_snapshots: Annotated[Count, Meta(description="the same in all of a batch")] = 100
+    n_snapshots_most: Annotated[
+        Count | None, Meta(description="present: from n_snapshots to this, uniformly in the logarithm, each batch")
+    ] = None
     n_sources: Annotated[tuple[Count, Count], Meta(description="fewest and most, drawn uniformly")] = (2, 2)
     coherent: Annotated[bool, Meta(description="all sources send the same waveform")] = False
     coherent_share: Annotated[
@@ -70,6 +73,8 @@ class NearFieldPlacesParams(Params, frozen=True):
     def __post_init__(self) -> None:
         if not 1 <= self.n_sources[0] <= self.n_sources[1]:
             raise ValueError(f"n_sources: expected fewest <= most, got {self.n_sources}")
+        if self.n_snapshots_most is not None and self.n_snapshots_most < self.n_snapshots:
+            raise ValueError(f"n_snapshots_most: expected at least {self.n_snapshots}, got {self.n_snapshots_most}")
         if self.n_sources[1] * self.separation_rad > 2 * self.azimuth_limit_rad:
             raise ValueError(f"{self.n_sources[1]} sources do not fit {self.separation_rad} rad apart")
 
@@ -117,7 +122,10 @@ class NearFieldPlaces:
         ranges = draw.uniform(*self.range_m, size=(n, most))
         snr_db = draw.uniform(*p.snr_db, size=n)
         channel = self._channel(draw, azimuth, ranges)
-        waveform = _gaussian(draw, (n, most, p.n_snapshots))
+        n_snapshots = p.n_snapshots
+        if p.n_snapshots_most is not None:
+            n_snapshots = round(np.exp(draw.uniform(np.log(n_snapshots), np.log(p.n_snapshots_most))))
+        waveform = _gaussian(draw, (n, most, n_snapshots))
         if p.coherent:
             same = np.repeat(waveform[:, :1], most, axis=1)
             if p.random_phase:
@@ -126,7 +134,7 @@ class NearFieldPlaces:
             coherent = draw.uniform(size=n) < p.coherent_share if p.coherent_share < 1 else np.ones(n, bool)
             waveform = np.where(coherent[:, None, None], same, waveform)
         weight = np.where(present, 10 ** (snr_db[:, None] / 20), 0.0)
-        noise = _gaussian(draw, (n, self.array.n_elements, p.n_snapshots))
+        noise = _gaussian(draw, (n, self.array.n_elements, n_snapshots))
         samples = (channel * weight[:, None, :]) @ waveform + noise
         return {
             "samples": samples.astype(np.complex64),

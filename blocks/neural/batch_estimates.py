@@ -61,7 +61,8 @@ def dcd_batch(
     angle.check(samples)
     correlation = lagged_covariances(samples, max(angle.n_lags, distance.n_lags))
     plane, spherical = (
-        _leading(network.of_correlation(correlation, scaled=False), n_sources) for network in (angle, distance)
+        _leading(network.of_correlation(correlation, samples.shape[2], scaled=False), n_sources)
+        for network in (angle, distance)
     )
     azimuth = line_azimuths(plane, spacing_wavelengths)
     return DcdBatch(azimuth, *ranges_along(spherical, azimuth, dictionary))

@@ -48,9 +48,12 @@ class NeuralDcdMusic(NeuralNearFieldMusic):
         self._angle.check(iq[None])
         self._n_snapshots = iq.shape[1]
         correlation = lagged_covariances(iq[None], self._n_lags)
-        values, plane = np.linalg.eigh(self._angle.of_correlation(correlation, scaled=False)[0])
+        near_plane, near = (
+            network.of_correlation(correlation, iq.shape[1], scaled=False)[0] for network in (self._angle, self._range)
+        )
+        values, plane = np.linalg.eigh(near_plane)
         n = self.params.n_sources or surrogate_order(values, iq.shape[1], self.params)
-        spherical = np.linalg.eigh(self._range.of_correlation(correlation, scaled=False)[0])[1][:, ::-1][:, :n]
+        spherical = np.linalg.eigh(near)[1][:, ::-1][:, :n]
         moments = Moments.of_samples(iq.astype(np.complex128))
         dictionary = self._dictionary(iq.shape[0])
         estimate = dcd_estimate(

@@ -9,7 +9,7 @@ import numpy.typing as npt
 from scipy.linalg.blas import sgemm
 from torch import Tensor, nn
 
-from blocks.neural.surrogate_network import DenseLayers
+from blocks.neural.surrogate_network import DenseLayers, snapshots_feature
 
 F32 = npt.NDArray[np.float32]
 
@@ -42,8 +42,8 @@ class FastAutoencoder:
         ]
         self._encode, self._decode = layers[: len(down)], layers[len(down) :]
 
-    def __call__(self, features: F32) -> F32:
-        """``[batch, lag, row, column]`` to ``[batch, row, column]``."""
+    def __call__(self, features: F32, n_snapshots: int) -> F32:
+        """``[batch, lag, row, column]`` to ``[batch, row, column]``; the number of snapshots it does not ask for."""
         x = np.ascontiguousarray(features.transpose(0, 2, 3, 1))
         return np.concatenate([self._chunk(x[i : i + CHUNK]) for i in range(0, len(x), CHUNK)])
 
@@ -67,11 +67,16 @@ class FastDense:
         self._row, self._column = layers.row.cpu().numpy(), layers.column.cpu().numpy()
         self._first, self._last = _linear(layers.first), _linear(layers.last)
         self._blocks = [_Block.of(*block) for block in layers.blocks]  # type: ignore[misc]
-        self._rank = layers.rank
+        self._rank, self._snapshots = layers.rank, layers.snapshots
+        if self._snapshots:  # its weights come last
+            self._of_snapshots = self._first.weight[-1]
+            self._first = self._first._replace(weight=np.ascontiguousarray(self._first.weight[:-1]))
 
-    def __call__(self, features: F32) -> F32:
+    def __call__(self, features: F32, n_snapshots: int) -> F32:
         """``[batch, 1, 2 N, N]`` to ``[batch, 2 N, rank]``."""
         x = _affine(features[:, 0, self._row, self._column], self._first)
+        if self._snapshots:
+            x += np.float32(snapshots_feature(n_snapshots)) * self._of_snapshots
         for block in self._blocks:
             centred = x - x.mean(axis=-1, keepdims=True)
             deviation = np.sqrt((centred * centred).mean(axis=-1, keepdims=True) + block.epsilon)

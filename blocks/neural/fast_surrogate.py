@@ -46,7 +46,7 @@ class FastSurrogate:
             EstimationError: The samples are not finite.
         """
         self.check(samples)
-        return self.of_correlation(lagged_covariances(samples, self._n_lags))
+        return self.of_correlation(lagged_covariances(samples, self._n_lags), samples.shape[2])
 
     def check(self, samples: Complex) -> None:
         """Refuse what the network cannot take: see :meth:`__call__`."""
@@ -56,7 +56,7 @@ class FastSurrogate:
                 f"snapshots, got {list(samples.shape)}"
             )
 
-    def of_correlation(self, correlation: npt.NDArray[np.complex64], *, scaled: bool = True) -> C128:
+    def of_correlation(self, correlation: npt.NDArray[np.complex64], n_snapshots: int, *, scaled: bool = True) -> C128:
         """The same from :func:`lagged_covariances`, which networks that see the same lags can share.
 
         Without ``scaled`` a network without skip saves Eq. (13) its norm, which no subspace and no criterion of the
@@ -70,13 +70,15 @@ class FastSurrogate:
         trace = np.maximum(trace, 1e-30)  # silence: far below it float32 has no reciprocal
         features = np.concatenate([correlation.real, correlation.imag], axis=-2)
         features *= (n / trace).astype(np.float32)[:, None, None, None]
-        out = self._layers(features).astype(np.float64)
+        out = self._layers(features, n_snapshots).astype(np.float64)
         k = out[:, :n] + 1j * out[:, n:]
         surrogate: C128 = k @ k.conj().swapaxes(-1, -2)
         diagonal = np.arange(n)
         surrogate[:, diagonal, diagonal] += self._epsilon
         if scaled or self._alpha is not None:
-            surrogate /= np.linalg.eigvalsh(surrogate)[:, -1, None, None]
+            smaller = surrogate if k.shape[2] >= n else k.conj().swapaxes(-1, -2) @ k  # less epsilon
+            largest = np.linalg.eigvalsh(smaller)[:, -1, None, None]
+            surrogate /= largest if smaller is surrogate else largest + self._epsilon
         if self._alpha is not None:
             surrogate += sample * (self._alpha / trace)[:, None, None]
         return surrogate

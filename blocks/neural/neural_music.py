@@ -150,10 +150,12 @@ def outside_training(card: Card, n_sources: int, n_snapshots: int, snr_db: npt.N
     low, high = card.n_sources
     if not low <= n_sources <= high:
         reasons.append(f"{n_sources} sources, trained for {low} to {high}")
-    if n_snapshots != card.n_snapshots:
-        reasons.append(f"{n_snapshots} snapshots, trained for {card.n_snapshots}")
-    least, most = card.snr_db
-    beyond = [s for s in snr_db.tolist() if not least - SNR_SLACK_DB <= s <= most + SNR_SLACK_DB]
+    fewest, most = card.n_snapshots
+    if not fewest <= n_snapshots <= most:
+        told = f"{fewest} to {most}" if fewest < most else str(fewest)
+        reasons.append(f"{n_snapshots} snapshots, trained for {told}")
+    weakest, strongest = card.snr_db
+    beyond = [s for s in snr_db.tolist() if not weakest - SNR_SLACK_DB <= s <= strongest + SNR_SLACK_DB]
     if beyond:
-        reasons.append(f"a source {beyond[0]:.0f} dB over noise, trained for {least:g} to {most:g}")
+        reasons.append(f"a source {beyond[0]:.0f} dB over noise, trained for {weakest:g} to {strongest:g}")
     return reasons

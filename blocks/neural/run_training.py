@@ -76,7 +76,7 @@ def run_training(
         array=training.array.to_dict(),
         frequency_hz=p.frequency_hz,
         n_sources=p.n_sources,
-        n_snapshots=p.n_snapshots,
+        n_snapshots=(p.n_snapshots, p.n_snapshots_most or p.n_snapshots),
         snr_db=p.snr_db,
         coherent=p.coherent,
         data=params_to_plain(p),

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from typing import Annotated, Literal
 
 import torch
@@ -29,9 +30,16 @@ class SurrogateConfig(Params, frozen=True):
     hidden: Annotated[Count, Meta(le=4096, description="width of the dense layers")] = 384
     n_blocks: Annotated[Count, Meta(le=16, description="residual blocks of two dense layers each")] = 2
     rank: Annotated[Count | None, Meta(description="columns of K where layers are dense; absent: as sensors")] = None
+    snapshots: Annotated[
+        bool, Meta(description="tell dense layers how many snapshots the covariance is of: one network for all numbers")
+    ] = False
     dropout: Annotated[float, Meta(ge=0, lt=1)] = 0.2
     epsilon: Annotated[float, Meta(gt=0, description="Eq. (13): what is added to the diagonal")] = 0.1
     skip: Annotated[bool, Meta(description="learn how much of the sample covariance to add")] = True
+
+    def __post_init__(self) -> None:
+        if self.snapshots and self.layers != "dense":
+            raise ValueError(f"snapshots: expected dense layers, which can be told their number, got {self.layers!r}")
 
 
 class AntiRectifier(nn.Module):
@@ -64,7 +72,7 @@ class SurrogateNetwork(nn.Module):
         features = real_features(correlation).float()
         n = self.config.n_sensors
         if self.dense is not None:
-            out = self.dense(features[:, 0])
+            out = self.dense(features[:, 0], x.shape[-1])
         else:
             out = self.decode(self.encode(features.contiguous(memory_format=torch.channels_last)))[:, 0]
         k = torch.complex(out[:, :n].double(), out[:, n:].double())
@@ -106,7 +114,8 @@ class DenseLayers(nn.Module):
     """Full layers from the covariance's ``N^2`` real numbers to ``K``, with residual blocks between.
 
     Not [NF]'s: there an output sees the 7 x 7 entries round it, here each sees all, at a sixteenth of the
-    multiplications. It takes the sample covariance alone: waveforms that are white leave nothing in the later lags.
+    multiplications. It takes the sample covariance alone: waveforms that are white leave nothing in the later lags. How
+    strong the sources are the covariance tells by itself; of how many snapshots it is, one more input may.
     """
 
     row: Tensor
@@ -114,12 +123,12 @@ class DenseLayers(nn.Module):
 
     def __init__(self, config: SurrogateConfig) -> None:
         super().__init__()
-        self.n, self.rank = config.n_sensors, config.rank or config.n_sensors
+        self.n, self.rank, self.snapshots = config.n_sensors, config.rank or config.n_sensors, config.snapshots
         row, column = torch.tril_indices(self.n, self.n)
         # the lower triangle of the real part with the diagonal, and that of the imaginary part without it
         self.register_buffer("row", torch.cat([row, row[row > column] + self.n]), persistent=False)
         self.register_buffer("column", torch.cat([column, column[row > column]]), persistent=False)
-        self.first = nn.Linear(self.n**2, config.hidden)
+        self.first = nn.Linear(self.n**2 + config.snapshots, config.hidden)
         self.blocks = nn.ModuleList(
             nn.Sequential(
                 nn.LayerNorm(config.hidden),
@@ -131,13 +140,21 @@ class DenseLayers(nn.Module):
         )
         self.last = nn.Linear(config.hidden, 2 * self.n * self.rank)
 
-    def forward(self, covariance: Tensor) -> Tensor:
+    def forward(self, covariance: Tensor, n_snapshots: int) -> Tensor:
         """``[batch, 2 N, rank]`` of ``[batch, 2 N, N]``, real over imaginary part."""
-        x = self.first(covariance[:, self.row, self.column])
+        seen = covariance[:, self.row, self.column]
+        if self.snapshots:
+            seen = torch.nn.functional.pad(seen, (0, 1), value=snapshots_feature(n_snapshots))
+        x = self.first(seen)
         for block in self.blocks:
             x = x + block(x)
         out: Tensor = self.last(torch.relu(x))
         return out.view(-1, 2 * self.n, self.rank)
+
+
+def snapshots_feature(n_snapshots: int) -> float:
+    """What a network is told of their number: its logarithm, 0 at a hundred and 1 at a thousand."""
+    return math.log10(n_snapshots / 100)
 
 
 def spectral_surrogate(k: Tensor, epsilon: float) -> Tensor:

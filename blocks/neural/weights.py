@@ -33,7 +33,7 @@ class Card(Params, frozen=True):
         array: Of the training data, as :meth:`hil.array.ArrayGeometry.to_dict` gives it.
         frequency_hz: Of the training data.
         n_sources: Fewest and most in the training data.
-        n_snapshots: Of each training example.
+        n_snapshots: Fewest and most in the training data.
         snr_db: Lowest and highest, power of a source over noise at one sensor.
         coherent: Whether sources sent the same waveform.
         data: All parameters of the training data.
@@ -51,7 +51,7 @@ class Card(Params, frozen=True):
     array: dict[str, Any]
     frequency_hz: Annotated[float, Meta(gt=0)]
     n_sources: tuple[int, int]
-    n_snapshots: int
+    n_snapshots: tuple[int, int]
     snr_db: tuple[float, float]
     coherent: bool
     data: dict[str, Any]

@@ -94,7 +94,17 @@ def _fit_displacements(places, number, n):
     return least_squares(lambda d: _phase_errors_rad(places, number, n, d).ravel(), np.zeros(15)).x
 
 
+def test_snapshots_are_drawn_for_each_batch_between_fewest_and_most():
+    places = NearFieldPlaces({"n_snapshots": 10, "n_snapshots_most": 1000}, 6, "train")
+    drawn = np.array([places.batch(i, 1)["samples"].shape[-1] for i in range(300)])
+    assert 10 <= drawn.min() < 12 and 900 < drawn.max() <= 1000
+    assert np.median(drawn) == pytest.approx(100, rel=0.3)  # the middle of the logarithm
+    np.testing.assert_array_equal(places.batch(3, 2)["samples"], places.batch(3, 2)["samples"])
+
+
 def test_impossible_limits_are_refused():
+    with pytest.raises(ParamError, match="n_snapshots_most: expected at least 100, got 20"):
+        NearFieldPlaces({"n_snapshots_most": 20}, 0, "train")
     with pytest.raises(ParamError, match="fewest <= most"):
         NearFieldPlaces({"n_sources": (3, 2)}, 0, "train")
     with pytest.raises(ParamError, match="do not fit"):

@@ -6,6 +6,7 @@ from blocks.neural.autocorrelation import autocorrelation
 from blocks.neural.fast_surrogate import FastSurrogate, lagged_covariances
 from blocks.neural.surrogate_network import SurrogateConfig, SurrogateNetwork
 from hil.errors import EstimationError, ParamError
+from hil.params import convert_params
 
 
 def samples(n, seed=0, n_snapshots=40):
@@ -25,6 +26,7 @@ def network(**config):
         {"channels": (4, 4, 4), "n_lags": 2, "skip": False, "epsilon": 1e-6},
         {"layers": "dense", "hidden": 24},
         {"layers": "dense", "hidden": 16, "n_blocks": 3, "rank": 4},
+        {"layers": "dense", "hidden": 16, "snapshots": True},
     ],
 )
 @pytest.mark.parametrize("n", [1, 6])
@@ -33,6 +35,20 @@ def test_gives_what_the_network_gives(config, n):
     with torch.no_grad():
         expected = net(torch.from_numpy(x)).numpy()
     np.testing.assert_allclose(FastSurrogate(net)(x), expected, atol=2e-6)
+
+
+def test_a_network_that_is_told_the_number_of_snapshots_sees_nothing_else_of_it():
+    """Each sample twice has the same covariance: only what is told differs."""
+    x = samples(2, n_snapshots=10)
+    twice = np.concatenate([x, x], axis=-1)
+    deaf, told = (FastSurrogate(network(layers="dense", hidden=16, snapshots=s)) for s in (False, True))
+    np.testing.assert_allclose(deaf(x), deaf(twice), atol=1e-6)
+    assert np.abs(told(x) - told(twice)).max() > 1e-3
+
+
+def test_convolutions_cannot_be_told_it():
+    with pytest.raises(ParamError, match="expected dense layers"):
+        convert_params(SurrogateConfig, {"snapshots": True}, "network")
 
 
 def test_all_lags_at_once_are_the_autocorrelation():

@@ -31,7 +31,7 @@ def weights(tmp_path_factory):
 def test_the_card_says_what_the_weights_are_for(weights):
     card = load_card(weights)
     assert (card.system, card.commit, card.seed, card.coherent) == ("nf_subspacenet", "abc123", 4, True)
-    assert (card.n_sources, card.n_snapshots, card.snr_db, card.frequency_hz) == ((2, 2), 20, (5.0, 15.0), 300e6)
+    assert (card.n_sources, card.n_snapshots, card.snr_db, card.frequency_hz) == ((2, 2), (20, 20), (5.0, 15.0), 300e6)
     assert card.trained["steps"] == 2
     assert card.measured["validation"]["n"] == 4
     assert ArrayGeometry.from_dict(card.array).n_elements == 8
