@@ -94,10 +94,13 @@ def _tell(report: Report, result: Result, name: str) -> None:
     report.add(label, f"{name}: rms", rms, "m", n=n, ci95=ci)
     if found.short.any():
         report.add(label, f"{name}: fewer found than there are", float(found.short.mean()), "", n=n)
-    if case.measure == "angle" or case.figure == "8":
+    if case.measure == "angle" or case.figure in ("8", "8b"):
         angle, ci = mean_ci95(found.angle_rad)
         limit = 8e-3 if case.measure == "angle" and name == "DCD-MUSIC" else None
         report.add(label, f"{name}: angle RMSPE", angle, "rad", n=n, ci95=ci, at_most=limit)
+    if case.figure in ("8", "8b"):
+        away, ci = mean_ci95(found.range_m)
+        report.add(label, f"{name}: range RMSPE", away, "m", n=n, ci95=ci)
 
 
 def _targets(case: Case, name: str) -> tuple[float | None, float | None]:
@@ -108,7 +111,7 @@ def _targets(case: Case, name: str) -> tuple[float | None, float | None]:
         return None, 1.0
     if case.figure == "4c":
         return None, 2.0
-    if case.figure == "8" and case.x >= 0.25:
+    if case.figure in ("8", "8b") and case.x >= 0.25:
         return None, 2.0
     if case.figure in ("4b", "4d") and case.x == 20:
         return COHERENT_AT_MOST_M, None

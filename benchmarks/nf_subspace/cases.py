@@ -11,6 +11,8 @@ SNR_DB = (0.0, 10.0, 20.0, 30.0)
 
 CLASSIC = ("2D MUSIC", "2D MUSIC refined")
 NEURAL = ("NF-SubspaceNet", "NF-SubspaceNet refined", "NF-SubspaceNet block", "DCD-MUSIC", "DCD-MUSIC refined")
+#: As the array was learned to be, by weights that learned it.
+LEARNED = ("2D MUSIC positions learned", "2D MUSIC positions learned, refined")
 BASELINES = ("DeepCNN", "TransMUSIC")
 #: At the one setting that they are trained for.
 PUBLISHED = "published choices"
@@ -80,18 +82,24 @@ def _mixed(quick: bool) -> list[Case]:
     return out
 
 
+def _off(eta: float) -> dict[str, Any]:
+    """One array for all examples, as in the published code, of a seed that nothing was chosen by."""
+    return {"position_error": eta, "position_error_of": "array", "position_error_seed": 1}
+
+
 def _fig7(quick: bool) -> list[Case]:
     three = {"coherent": True, "n_sources": (3, 3), "snr_db": (0.0, 0.0)}
     methods = (
         *CLASSIC,
         "greedy likelihood",
+        *LEARNED,
         "NF-SubspaceNet",
         "NF-SubspaceNet block",
         "DCD-MUSIC",
         "DCD-MUSIC refined",
     )
     out = [
-        Case("7a", "3 coherent, 0 dB", v, "eta/wavelength", {**three, "position_error": v}, methods)
+        Case("7a", "3 coherent, 0 dB", v, "eta/wavelength", {**three, **_off(v)}, methods)
         for v in _few((0.0, 0.1, 0.25), quick)
     ]
     return out + [
@@ -101,12 +109,17 @@ def _fig7(quick: bool) -> list[Case]:
 
 
 def _fig8(quick: bool) -> list[Case]:
+    """[NF]'s sources are not coherent; 8b is not in it."""
     large = {"array": {"kind": "ula", "n": 64}, "frequency_hz": 5e9, "snr_db": (20.0, 20.0)}
+    methods = (*CLASSIC, *LEARNED, *NEURAL)
+    panels: list[tuple[str, str, dict[str, Any]]] = [
+        ("8", "N=64, 2 non-coherent, 20 dB", {}),
+        ("8b", "N=64, 2 coherent, 20 dB", {"coherent": True, "random_phase": True}),
+    ]
     return [
-        Case(
-            "8", "N=64, 2 non-coherent, 20 dB", v, "eta/wavelength", {**large, "position_error": v}, (*CLASSIC, *NEURAL)
-        )
-        for v in _few((0.0, 0.1, 0.25), quick)
+        Case(figure, title, v, "eta/wavelength", {**large, **data, **_off(v)}, methods)
+        for figure, title, data in panels
+        for v in ((0.0, 0.25) if quick or figure == "8b" else (0.0, 0.05, 0.1, 0.25))
     ]
 
 

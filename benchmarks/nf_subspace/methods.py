@@ -12,6 +12,7 @@ import torch
 
 from benchmarks.nf_subspace import published
 from benchmarks.nf_subspace.networks import Chosen, choose
+from blocks.neural.learned_positions import array_as_learned
 from blocks.neural.likeliest import explains, likeliest
 from blocks.subspace.beamforming import bartlett_spectrum
 from blocks.subspace.dictionary import Dictionary, Grid, steering_dictionary
@@ -31,6 +32,9 @@ C128 = npt.NDArray[np.complex128]
 
 #: Examples that go through a network at once.
 _CHUNK = 128
+
+#: How the names of methods begin that know the array as NF-SubspaceNet learned it, and of that network nothing else.
+LEARNED = "2D MUSIC positions learned"
 
 
 class Found(NamedTuple):
@@ -54,16 +58,22 @@ class Test:
         self.n_sources: I64 = batch["n_sources"]
         # every method may know from where to where sources are drawn
         self.limits_m = (float(places.range_m[0]), float(places.range_m[1]))
-        self.dictionary = self._dictionary(places.array)
+        self.dictionary = self.dictionary_of(places.array)
         self._surrogates: dict[str, C128] = {}
 
     def __len__(self) -> int:
         return len(self.samples)
 
-    def _dictionary(self, array: ArrayGeometry) -> Dictionary:
+    def dictionary_of(self, array: ArrayGeometry) -> Dictionary:
+        """Steering vectors on the coarse grid of a line."""
         limit, nearest = self.places.params.azimuth_limit_rad, self.limits_m[0]
         grid = Grid.coarse(array, self.places.wavelength_m, range_min_m=nearest, azimuth_limit_rad=limit)
         return steering_dictionary(array, self.places.wavelength_m, grid)
+
+    def as_learned(self, chosen: Chosen) -> Dictionary:
+        """The same grid with the elements where training found them, where it looked for them."""
+        array = array_as_learned(chosen.model, self.places.array)
+        return steering_dictionary(array, self.places.wavelength_m, self.dictionary.grid)
 
     def truth(self, i: int) -> Found:
         m = int(self.n_sources[i])
@@ -108,12 +118,20 @@ def run(name: str, test: Test, n_sources: I64) -> tuple[list[Found], str] | None
     if chosen is None:
         return None
     told = weights_of(name, test)
+    if name.startswith(LEARNED):
+        if getattr(chosen.model, "positions", None) is None:
+            return None
+        dictionary, polish = test.as_learned(chosen), "refined" in name
+        return [_music(test, i, int(m), dictionary, polish=polish) for i, m in enumerate(n_sources)], told
     if name.startswith("NF-SubspaceNet"):
         return _surrogate(name, test, n_sources, chosen), told
     located = _located(test, n_sources, chosen)
     if located is None:
         return None
-    return [_refined(test, i, f) for i, f in enumerate(located)] if "refined" in name else located, told
+    if "refined" not in name:
+        return located, told
+    dictionary = test.as_learned(chosen)
+    return [_refined(test, i, f, dictionary) for i, f in enumerate(located)], told
 
 
 def weights_of(name: str, test: Test) -> str:
@@ -142,9 +160,9 @@ def _signal(covariance: C128, n_sources: int) -> C128:
     return np.ascontiguousarray(np.linalg.eigh(covariance)[1][:, ::-1][:, :n_sources])
 
 
-def _music(test: Test, i: int, m: int, *, polish: bool = False) -> Found:
+def _music(test: Test, i: int, m: int, dictionary: Dictionary | None = None, *, polish: bool = False) -> Found:
     signal = _signal(test.covariance[i], m)
-    return test.of(near_field_from_subspace(signal, test.moments(i), test.dictionary, polish=polish))
+    return test.of(near_field_from_subspace(signal, test.moments(i), dictionary or test.dictionary, polish=polish))
 
 
 def _smoothed(test: Test, i: int, m: int) -> Found:
@@ -152,7 +170,7 @@ def _smoothed(test: Test, i: int, m: int) -> Found:
     n = len(test.places.array.channel_position_m)
     n_sub = n - m + 1
     spacing = float(np.diff(test.places.array.channel_position_m[:2, 0])[0])
-    dictionary = test._dictionary(ArrayGeometry.ula(n_sub, spacing))
+    dictionary = test.dictionary_of(ArrayGeometry.ula(n_sub, spacing))
     covariance = smooth_line(test.covariance[i], n_sub)
     moments = Moments.of_covariance(covariance, test.samples.shape[-1])
     return test.of(near_field_from_subspace(_signal(covariance, m), moments, dictionary, polish=False))
@@ -188,13 +206,13 @@ def greedy_with_order(test: Test) -> list[Found]:
 
 def _surrogate(name: str, test: Test, n_sources: I64, chosen: Chosen) -> list[Found]:
     surrogate = test.surrogate(chosen.name, chosen.model)
-    polish = name != "NF-SubspaceNet"
+    polish, dictionary = name != "NF-SubspaceNet", test.as_learned(chosen)
     out = []
     for i, m in enumerate(n_sources.tolist()):
         moments = test.moments(i)
-        found = near_field_from_subspace(_signal(surrogate[i], m), moments, test.dictionary, polish=polish)
-        if name.endswith("block") and m and not explains(found, moments, test.dictionary):
-            found = likeliest(moments, test.dictionary, m, [found])
+        found = near_field_from_subspace(_signal(surrogate[i], m), moments, dictionary, polish=polish)
+        if name.endswith("block") and m and not explains(found, moments, dictionary):
+            found = likeliest(moments, dictionary, m, [found])
         out.append(test.of(found))
     return out
 
@@ -215,10 +233,10 @@ def _located(test: Test, n_sources: I64, chosen: Chosen) -> list[Found] | None:
     return out
 
 
-def _refined(test: Test, i: int, start: Found) -> Found:
+def _refined(test: Test, i: int, start: Found, dictionary: Dictionary) -> Found:
     """By likelihood from the places that a network gives."""
     try:
-        fit = refine_maximum_likelihood(test.moments(i), test.dictionary, start.azimuth_rad, 1 / start.range_m)
+        fit = refine_maximum_likelihood(test.moments(i), dictionary, start.azimuth_rad, 1 / start.range_m)
     except EstimationError:
         return start  # two on one spot: no likelihood tells them apart
     return test.of(fit)
@@ -246,4 +264,5 @@ _SYSTEMS = {
     "DCD-MUSIC": "dcd_music",
     "DeepCNN": "deep_cnn",
     "TransMUSIC": "trans_music",
+    LEARNED: "nf_subspacenet",
 }

@@ -15,6 +15,9 @@ from hil.errors import ParamError
 from hil.params import convert_params
 from sim_device.near_field_places import NearFieldPlaces, NearFieldPlacesParams
 
+#: Weights of the baselines, which no block of the project needs.
+BASELINES = Path(__file__).parent / "baselines"
+
 
 class Chosen(NamedTuple):
     """Weights, and what of the test data they were not trained for (in words, empty where nothing).
@@ -32,8 +35,8 @@ class Chosen(NamedTuple):
 def choose(system: str, test: NearFieldPlaces) -> Chosen | None:
     """The shipped weights of ``system`` for the array of ``test`` that differ from its data in least; None: there are
     none for this array."""
-    best: tuple[int, str, tuple[str, ...]] | None = None
-    for path in sorted(SHIPPED.glob("*.safetensors")):
+    best: tuple[int, Path, tuple[str, ...]] | None = None
+    for path in sorted((*SHIPPED.glob("*.safetensors"), *BASELINES.glob("*.safetensors"))):
         card = load_card(path)
         if card.system != system or not _same_array(card, test):
             continue
@@ -42,13 +45,13 @@ def choose(system: str, test: NearFieldPlaces) -> Chosen | None:
         except ParamError:  # of other data than these
             continue
         if best is None or len(foreign) < best[0]:
-            best = len(foreign), path.stem, foreign
+            best = len(foreign), path, foreign
     if best is None:
         return None
-    path = SHIPPED / f"{best[1]}.safetensors"
+    path = best[1]
     digest = f"{zlib.crc32(path.read_bytes()):08x}"
     model, card = _load(path, digest)
-    return Chosen(best[1], model, card, best[2], digest)
+    return Chosen(path.stem, model, card, best[2], digest)
 
 
 @lru_cache
@@ -63,6 +66,11 @@ def _same_array(card: Card, test: NearFieldPlaces) -> bool:
     return same and card.frequency_hz == test.params.frequency_hz
 
 
+def _displaced(data: NearFieldPlacesParams) -> tuple[object, ...]:
+    """Which array it is, where elements are off."""
+    return (data.position_error, data.position_error_of, data.position_error_seed) if data.position_error else ()
+
+
 def _foreign(trained: NearFieldPlacesParams, test: NearFieldPlacesParams) -> tuple[str, ...]:
     out = []
     if trained.n_sources[0] > test.n_sources[0] or trained.n_sources[1] < test.n_sources[1]:
@@ -73,9 +81,9 @@ def _foreign(trained: NearFieldPlacesParams, test: NearFieldPlacesParams) -> tup
         out.append("coherence")
     if test.coherent and test.random_phase and not trained.random_phase:
         out.append("phases")
-    if trained.n_snapshots != test.n_snapshots:
+    if not trained.n_snapshots <= test.n_snapshots <= (trained.n_snapshots_most or trained.n_snapshots):
         out.append("snapshots")
-    if bool(trained.position_error) != bool(test.position_error):
+    if _displaced(trained) != _displaced(test):
         out.append("calibration")
     if test.range_m is not None and trained.range_m != test.range_m:
         out.append("ranges")

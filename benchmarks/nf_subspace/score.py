@@ -29,13 +29,15 @@ class Score(NamedTuple):
     Attributes:
         mean_m: Mean over sources of the distance, best permutation: what the published code calls RMSPE.
         rms_m: Root of the mean square, [NF] Eq. (23).
-        angle_rad: The same of angles, [NF] Eq. (19).
+        angle_rad: The same of angles alone, [NF] Eq. (19).
+        range_m: The same of ranges alone, [NF] Eq. (21), the best permutation of their own.
         short: Fewer or more sources than there are; each costs the farthest range, in angle 90 degrees.
     """
 
     mean_m: F64
     rms_m: F64
     angle_rad: F64
+    range_m: F64
     short: npt.NDArray[np.bool_]
 
 
@@ -46,16 +48,19 @@ def score(test: Test, found: list[Found]) -> Score:
         true = test.truth(i)
         at, where = (direction_vector(f.azimuth_rad) * f.range_m[:, None] for f in (one, true))
         mean, rms = (rmspe(at, where, cutoff_m, order=p) for p in (1, 2))
-        rows.append((mean, rms, _angle(one.azimuth_rad, true.azimuth_rad), len(at) != len(where)))
-    mean_m, rms_m, angle_rad, short = np.array(rows).T
-    return Score(mean_m, rms_m, angle_rad, short.astype(bool))
+        turn = np.remainder(one.azimuth_rad[:, None] - true.azimuth_rad + np.pi / 2, np.pi) - np.pi / 2
+        angle = _root_mean_square(turn, MISSED_RAD)
+        away = _root_mean_square(one.range_m[:, None] - true.range_m, cutoff_m)
+        rows.append((mean, rms, angle, away, len(at) != len(where)))
+    mean_m, rms_m, angle_rad, range_m, short = np.array(rows).T
+    return Score(mean_m, rms_m, angle_rad, range_m, short.astype(bool))
 
 
-def _angle(found: F64, true: F64) -> float:
-    off = np.abs(np.remainder(found[:, None] - true + np.pi / 2, np.pi) - np.pi / 2) ** 2
-    extra = abs(len(found) - len(true))
-    total = float(off[linear_sum_assignment(off)].sum()) + extra * MISSED_RAD**2
-    return float(np.sqrt(total / max(len(found), len(true), 1)))
+def _root_mean_square(off: F64, missed: float) -> float:
+    """Of differences ``[found, true]``, best permutation; what is missing or too many costs ``missed``."""
+    matched = off[linear_sum_assignment(off**2)]
+    total = float(matched @ matched)
+    return float(np.sqrt((total + abs(off.shape[0] - off.shape[1]) * missed**2) / max(*off.shape, 1)))
 
 
 def mean_ci95(values: F64) -> tuple[float, tuple[float, float]]:

@@ -3,7 +3,7 @@
 import numpy as np
 import pytest
 
-from benchmarks.nf_subspace.cases import ALL, cases
+from benchmarks.nf_subspace.cases import ALL, LEARNED, cases
 from benchmarks.nf_subspace.kept import kept
 from benchmarks.nf_subspace.methods import Found, Test, run
 from benchmarks.nf_subspace.networks import choose
@@ -36,6 +36,7 @@ def test_the_truth_has_no_error_and_a_missing_source_costs_what_is_said():
     missed = score(test, short)
     np.testing.assert_allclose(missed.mean_m, test.limits_m[1] / 2)
     np.testing.assert_allclose(missed.angle_rad, MISSED_RAD / np.sqrt(2))
+    np.testing.assert_allclose(missed.range_m, test.limits_m[1] / np.sqrt(2))
     assert missed.short.all()
 
 
@@ -43,7 +44,8 @@ def test_both_definitions_of_the_error():
     test = examples(1)
     t = test.truth(0)
     off = score(test, [Found(t.azimuth_rad[::-1], (t.range_m + np.array([0.3, 0.4]))[::-1])])
-    np.testing.assert_allclose([off.mean_m[0], off.rms_m[0]], [0.35, np.sqrt((0.09 + 0.16) / 2)])
+    root = np.sqrt((0.09 + 0.16) / 2)
+    np.testing.assert_allclose([off.mean_m[0], off.rms_m[0], off.range_m[0]], [0.35, root, root])
 
 
 def test_intervals():
@@ -60,7 +62,7 @@ def test_errors_drawn_at_the_bound_are_at_the_bound():
     bounds = position_bounds(test)
     rng = np.random.default_rng(2)
     rms = np.sqrt((bounds * rng.normal(size=bounds.shape) ** 2).mean(1))
-    ratio, (low, high), told = over_bound(Score(rms, rms, rms, rms > 1e9), bounds)
+    ratio, (low, high), told = over_bound(Score(rms, rms, rms, rms, rms > 1e9), bounds)
     assert low < 1 < high and 0 < told <= 200 and ratio == pytest.approx(1, abs=0.3)
 
 
@@ -96,14 +98,14 @@ def test_published_choices_fill_up_with_places_at_random():
 
 def test_points_are_those_of_the_paper_and_methods_are_known():
     every = cases(quick=False)
-    assert {c.figure for c in every} == {"4a", "4b", "4c", "4d", "5", "6", "7a", "7b", "8", "III"}
+    assert {c.figure for c in every} == {"4a", "4b", "4c", "4d", "5", "6", "7a", "7b", "8", "8b", "III"}
     assert len({c.label for c in every}) == len(every)
-    assert all(name in ALL for c in every for name in c.methods)
+    assert all(name in (*ALL, *LEARNED) for c in every for name in c.methods)
     assert len(cases(quick=True)) < len(every)
 
 
 def test_what_is_kept_is_not_run_again(tmp_path):
-    made = Score(*(np.arange(3.0),) * 3, np.array([True, False, False]))
+    made = Score(*(np.arange(3.0),) * 4, np.array([True, False, False]))
     first = kept(tmp_path, "a case; a method", lambda: made)
     again = kept(tmp_path, "a case; a method", lambda: pytest.fail("it is there"))
     for one, other in zip(first, again, strict=True):
