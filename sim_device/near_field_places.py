@@ -52,6 +52,9 @@ class NearFieldPlacesParams(Params, frozen=True):
         10.0,
     )
     azimuth_limit_rad: Annotated[float, Meta(gt=0, lt=1.5707963)] = np.pi / 3
+    elevation_limit_rad: Annotated[
+        float, Meta(ge=0, lt=1.5707963, description="uniform within plus and minus this; 0: all in the x-y plane")
+    ] = 0.0
     range_m: Annotated[
         Bounds | None, Meta(description="nearest and farthest; absent: Fresnel to half the Fraunhofer distance")
     ] = None
@@ -109,8 +112,9 @@ class NearFieldPlaces:
         """Return batch ``number`` of ``n`` examples.
 
         Returns:
-            ``samples`` complex64 ``[batch, sensor, snapshot]``, noise of power 1; ``azimuth_rad`` and ``range_m``
-            ``[batch, source]``, NaN behind the sources that are there; ``n_sources`` and ``snr_db`` ``[batch]``.
+            ``samples`` complex64 ``[batch, sensor, snapshot]``, noise of power 1; ``azimuth_rad``, ``elevation_rad``
+            and ``range_m`` ``[batch, source]``, NaN behind the sources that are there; ``n_sources`` and ``snr_db``
+            ``[batch]``.
         """
         p = self.params
         key = np.random.SeedSequence(self.seed, spawn_key=(int(self.split), number))
@@ -119,9 +123,12 @@ class NearFieldPlaces:
         n_sources = draw.integers(p.n_sources[0], most, size=n, endpoint=True)
         present = np.arange(most) < n_sources[:, None]
         azimuth = self._azimuths(draw, n, most)
+        elevation = np.zeros((n, most))
+        if p.elevation_limit_rad:  # what is drawn for a plane must not move: shipped cards name such data
+            elevation = draw.uniform(-p.elevation_limit_rad, p.elevation_limit_rad, size=(n, most))
         ranges = draw.uniform(*self.range_m, size=(n, most))
         snr_db = draw.uniform(*p.snr_db, size=n)
-        channel = self._channel(draw, azimuth, ranges)
+        channel = self._channel(draw, direction_vector(azimuth, elevation) * ranges[..., None])
         n_snapshots = p.n_snapshots
         if p.n_snapshots_most is not None:
             n_snapshots = round(np.exp(draw.uniform(np.log(n_snapshots), np.log(p.n_snapshots_most))))
@@ -139,6 +146,7 @@ class NearFieldPlaces:
         return {
             "samples": samples.astype(np.complex64),
             "azimuth_rad": np.where(present, azimuth, np.nan),
+            "elevation_rad": np.where(present, elevation, np.nan),
             "range_m": np.where(present, ranges, np.nan),
             "n_sources": n_sources.astype(np.int64),
             "snr_db": snr_db,
@@ -152,15 +160,14 @@ class NearFieldPlaces:
         spread = np.sort(draw.uniform(0, free, size=(n, most)), axis=1) + p.separation_rad * np.arange(most)
         return draw.permuted(spread, axis=1) - p.azimuth_limit_rad
 
-    def _channel(self, draw: np.random.Generator, azimuth_rad: F64, range_m: F64) -> npt.NDArray[np.complex128]:
-        """``[batch, sensor, source]``."""
+    def _channel(self, draw: np.random.Generator, source_m: F64) -> npt.NDArray[np.complex128]:
+        """``[batch, sensor, source]`` of ``[batch, source, xyz]``."""
         p = self.params
         element_m = self.array.channel_position_m
-        source_m = direction_vector(azimuth_rad) * range_m[..., None]
         if p.position_error:
             step_m = p.position_error * self.wavelength_m
             if p.position_error_of == "example":
-                moved = np.repeat(element_m[None], len(azimuth_rad), axis=0)
+                moved = np.repeat(element_m[None], len(source_m), axis=0)
                 moved[..., 0] += draw.uniform(-1, 1, size=moved.shape[:2]) * step_m
                 each = [self._steering(e, s) for e, s in zip(moved, source_m, strict=True)]
                 return np.swapaxes(np.stack(each), -1, -2)

@@ -52,7 +52,16 @@ class LearnedPositions(nn.Module):
         position_m[list(self._array.channel_map)] = self().detach().cpu().numpy()
         return replace(self._array, position_m=position_m)
 
-    def misfit(self, samples: Tensor, azimuth_rad: Tensor, range_m: Tensor, present: Tensor, amplitude: bool) -> Tensor:
+    def misfit(
+        self,
+        samples: Tensor,
+        azimuth_rad: Tensor,
+        range_m: Tensor,
+        present: Tensor,
+        amplitude: bool,
+        *,
+        elevation_rad: Tensor | float = 0.0,
+    ) -> Tensor:
         """Logarithm of the part of the power that sources at these places leave unexplained, ``[batch]``.
 
         Args:
@@ -61,8 +70,11 @@ class LearnedPositions(nn.Module):
             range_m: ``[batch, source]``, any positive number where there is no source.
             present: Which sources are there, ``[batch, source]``.
             amplitude: Near elements receive more.
+            elevation_rad: ``[batch, source]``, or of all sources.
         """
-        steering = steering_vector_polar(self(), azimuth_rad, range_m, self.wavelength_m, amplitude=amplitude)
+        steering = steering_vector_polar(
+            self(), azimuth_rad, range_m, self.wavelength_m, elevation_rad=elevation_rad, amplitude=amplitude
+        )
         steering = steering / torch.linalg.vector_norm(steering, dim=-1, keepdim=True) * present[..., None]
         gram = steering.conj() @ steering.mT  # (source, source)
         gram = gram + torch.diag_embed(torch.where(present, _LOADING, 1.0)).to(gram.dtype)

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
+from functools import partial
 from typing import Annotated, Any, Literal
 
 import numpy as np
@@ -17,6 +19,9 @@ from blocks.neural.surrogate_network import SurrogateConfig, SurrogateNetwork
 from blocks.subspace.dictionary import Grid, steering_dictionary
 from blocks.subspace.model_order import eigenvalue_summary, model_order
 from blocks.subspace.near_field_batch import near_field_batch_from_subspace
+from blocks.subspace.null_batch import BatchEstimate
+from blocks.subspace.planar_grid import planar_grid
+from blocks.subspace.planar_music import planar_music_batch
 from hil.array import ArrayGeometry
 from hil.params import Params
 from hil.wavefront import direction_vector, steering_vector_polar
@@ -35,6 +40,9 @@ class NearFieldSubspaceNetConfig(Params, frozen=True):
     threshold: Annotated[float, Meta(gt=0, lt=1, description="Lambda of Eq. (15)")] = 0.5
     temperature: Annotated[float, Meta(gt=0, description="of MDL as a classifier")] = 10.0
     amplitude: Annotated[bool, Meta(description="near elements receive more, [NF] Eq. (4)")] = True
+    elevation: Annotated[
+        bool, Meta(description="sources lie above and below too: for arrays in the x-z plane, rectangles for example")
+    ] = False
     learn_positions: Annotated[
         bool, Meta(description="learn too where the elements are, for an array that is not as it is said to be")
     ] = False
@@ -45,8 +53,11 @@ class NearFieldSubspaceNet(nn.Module):
 
     Args:
         config: What it is.
-        array: The line that it is trained for.
+        array: The line that it is trained for; where the configuration says ``elevation``, an array in the x-z plane.
         wavelength_m: Metres.
+
+    Raises:
+        ParamError: ``elevation``, and the array cannot tell it.
     """
 
     def __init__(self, config: NearFieldSubspaceNetConfig, array: ArrayGeometry, wavelength_m: float) -> None:
@@ -54,6 +65,8 @@ class NearFieldSubspaceNet(nn.Module):
         self.config, self.array, self.wavelength_m = config, array, wavelength_m
         self.network = SurrogateNetwork(config.network)
         self.positions = LearnedPositions(array, wavelength_m) if config.learn_positions else None
+        if config.elevation:
+            planar_grid(array, wavelength_m, amplitude=config.amplitude)  # refuses lines and level arrays
 
     def forward(self, samples: Tensor) -> Tensor:
         """Surrogate covariance ``[batch, sensor, sensor]`` of ``[batch, sensor, snapshot]``."""
@@ -64,11 +77,13 @@ class NearFieldSubspaceNet(nn.Module):
         """Eq. (17) of a batch, and its parts.
 
         Args:
-            batch: ``samples``, ``azimuth_rad``, ``range_m`` (NaN where there is no source), ``n_sources`` as tensors.
+            batch: ``samples``, ``azimuth_rad``, ``range_m`` (NaN where there is no source), ``n_sources`` as tensors;
+                where the network has ``elevation``, ``elevation_rad`` too.
         """
         n_sources = batch["n_sources"]
         present = torch.arange(batch["azimuth_rad"].shape[-1], device=n_sources.device) < n_sources[:, None]
         azimuth = torch.where(present, batch["azimuth_rad"], torch.zeros_like(batch["azimuth_rad"]))
+        elevation = torch.where(present, self._elevation(batch), torch.zeros_like(azimuth))
         ranges = torch.where(present, batch["range_m"], torch.ones_like(batch["range_m"]) * self.wavelength_m)
         # the network learns for the positions that are known by now; they have a loss of their own
         position_m = (
@@ -77,7 +92,12 @@ class NearFieldSubspaceNet(nn.Module):
             else self.positions().detach()
         )
         steering = steering_vector_polar(
-            position_m, azimuth, ranges, self.wavelength_m, amplitude=self.config.amplitude
+            position_m,
+            azimuth,
+            ranges,
+            self.wavelength_m,
+            elevation_rad=elevation,
+            amplitude=self.config.amplitude,
         )
         steering = steering / torch.linalg.vector_norm(steering, dim=-1, keepdim=True)
         values, vectors = subspace_split(self(batch["samples"]), n_sources)
@@ -85,7 +105,9 @@ class NearFieldSubspaceNet(nn.Module):
         parts = {"spectrum": float(spectrum.detach())}
         total = spectrum
         if self.positions is not None:
-            misfit = self.positions.misfit(batch["samples"], azimuth, ranges, present, self.config.amplitude).mean()
+            misfit = self.positions.misfit(
+                batch["samples"], azimuth, ranges, present, self.config.amplitude, elevation_rad=elevation
+            ).mean()
             parts["misfit"] = float(misfit.detach())
             total = total + misfit
         if self.config.order == "none":
@@ -110,20 +132,20 @@ class NearFieldSubspaceNet(nn.Module):
         values, vectors = torch.linalg.eigh(self(batch["samples"]))
         vectors = vectors.flip(-1).cpu().numpy()
         n_sources = batch["n_sources"].cpu().numpy()
-        grid = Grid.coarse(self.array, self.wavelength_m)
-        array = array_as_learned(self, self.array)
-        dictionary = steering_dictionary(array, self.wavelength_m, grid, amplitude=self.config.amplitude)
-        azimuth, ranges = batch["azimuth_rad"].cpu().numpy(), batch["range_m"].cpu().numpy()
+        search = self._search()
+        azimuth, elevation, ranges = (
+            v.cpu().numpy() for v in (batch["azimuth_rad"], self._elevation(batch), batch["range_m"])
+        )
         errors, n_found = np.zeros(len(n_sources)), 0
         for m in np.unique(n_sources):
             chosen = np.flatnonzero(n_sources == m)
-            found = near_field_batch_from_subspace(np.ascontiguousarray(vectors[chosen][:, :, :m]), dictionary)
+            found = search(np.ascontiguousarray(vectors[chosen][:, :, :m]))
             n_found += int(found.found.sum())
             for row, i in enumerate(chosen):
                 kept = found.found[row]
                 r = 1 / np.maximum(found.inverse_range_per_m[row, kept], 1 / cutoff_m)
-                at = direction_vector(found.azimuth_rad[row, kept]) * r[:, None]
-                truth = direction_vector(azimuth[i, :m]) * ranges[i, :m, None]
+                at = direction_vector(found.azimuth_rad[row, kept], found.elevation_rad[row, kept]) * r[:, None]
+                truth = direction_vector(azimuth[i, :m], elevation[i, :m]) * ranges[i, :m, None]
                 errors[i] = rmspe(at, truth, cutoff_m, order=1)
         return {
             "error_mean_m": float(errors.mean()),
@@ -131,6 +153,18 @@ class NearFieldSubspaceNet(nn.Module):
             "found": n_found / float(n_sources.sum()),
             "order": self._order_share(values, n_sources, batch["samples"].shape[-1]),
         }
+
+    def _elevation(self, batch: Batch) -> Tensor:
+        return batch["elevation_rad"] if self.config.elevation else torch.zeros_like(batch["azimuth_rad"])
+
+    def _search(self) -> Callable[[Any], BatchEstimate]:
+        """From signal subspaces ``[batch, sensor, source]`` to nulls, on the array as it is known by now."""
+        array, amplitude = array_as_learned(self, self.array), self.config.amplitude
+        if self.config.elevation:
+            return partial(planar_music_batch, grid=planar_grid(array, self.wavelength_m, amplitude=amplitude))
+        grid = Grid.coarse(self.array, self.wavelength_m)
+        dictionary = steering_dictionary(array, self.wavelength_m, grid, amplitude=amplitude)
+        return partial(near_field_batch_from_subspace, dictionary=dictionary)
 
     @staticmethod
     def _order_share(eigenvalues: Tensor, n_sources: np.ndarray, n_snapshots: int) -> float:

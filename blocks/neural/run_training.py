@@ -15,6 +15,7 @@ from blocks.neural.systems import make_model
 from blocks.neural.training import Data, TrainParams, train
 from blocks.neural.weights import Card, save_weights, start_from, weights_path
 from hil.array import ArrayGeometry
+from hil.errors import ParamError
 from hil.params import Params, Seed, params_to_plain
 
 
@@ -66,6 +67,11 @@ def run_training(
     """
     training, validation = (make_data(config.data, config.data_seed, split) for split in ("train", "validation"))
     model = make_model(config.system, config.model, training.array, training.wavelength_m, config.train.seed)
+    if getattr(training.params, "elevation_limit_rad", 0) and not getattr(model.config, "elevation", False):
+        raise ParamError(
+            f"{config.system}: with data.elevation_limit_rad = {training.params.elevation_limit_rad} sources lie above "
+            "and below, where this network looks for none; set model.elevation of an nf_subspacenet, or the limit to 0"
+        )
     if config.start is not None and not resume:
         start_from(model, weights_path(config.start))
     trained = train(model, training, validation, config.train, directory, resume=resume, device=device, on_step=on_step)

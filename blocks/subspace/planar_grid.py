@@ -106,7 +106,7 @@ def planar_grid(
     """Half a beam in each sine, 2 rad of curvature; the last 4 are kept.
 
     Args:
-        array: In the x-z plane, with an extent along both axes.
+        array: In the x-z plane to a quarter of a wavelength, with an extent along both axes.
         wavelength_m: Metres.
         range_min_m: Nearest range; absent: the Fresnel distance.
         far_field_only: Plane waves alone.
@@ -121,7 +121,7 @@ def _planar_grid(
 ) -> PlanarGrid:
     position, aperture = array.channel_position_m, array.aperture_m
     extent = np.ptp(position, axis=0)
-    if extent[1] > 1e-6 * aperture or min(extent[0], extent[2]) < wavelength_m / 4:
+    if extent[1] > wavelength_m / 4 or min(extent[0], extent[2]) < wavelength_m / 4:
         raise ParamError(
             f"planar_grid: expected an array in the x-z plane with an extent along both axes, got extents {extent} m; "
             "a line sees no elevation: use near_field_music or far_field_music"

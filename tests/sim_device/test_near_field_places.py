@@ -116,3 +116,35 @@ def test_a_share_of_the_examples_is_coherent():
     x = NearFieldPlaces(params, 8, "train").batch(0, 400)["samples"]
     second_of_first = [s[1] / s[0] for s in np.linalg.svd(x, compute_uv=False)]
     assert np.mean(np.array(second_of_first) < 0.01) == pytest.approx(0.25, abs=0.07)
+
+
+def test_sources_of_a_planar_array_lie_above_and_below():
+    params = {"array": {"kind": "ura", "nx": 4, "nz": 4}, "elevation_limit_rad": 0.7, "snr_db": (200, 200)}
+    places = NearFieldPlaces({**params, "n_sources": (1, 3)}, 4, "train")
+    batch = places.batch(0, 500)
+    elevation = batch["elevation_rad"]
+    np.testing.assert_array_equal(np.isfinite(elevation).sum(axis=1), batch["n_sources"])
+    assert np.nanmin(elevation) == pytest.approx(-0.7, abs=0.02) and np.nanmax(elevation) == pytest.approx(
+        0.7, abs=0.02
+    )
+    for i in range(3):
+        m = batch["n_sources"][i]
+        azimuth, up, r = (batch[k][i, :m] for k in ("azimuth_rad", "elevation_rad", "range_m"))
+        flat = r * np.cos(up)
+        source_m = np.stack([flat * np.sin(azimuth), flat * np.cos(azimuth), r * np.sin(up)], axis=-1)
+        channel = channel_matrix(places.array.channel_position_m, source_m, 300e6)
+        x = batch["samples"][i].astype(np.complex128)
+        waveform, *_ = np.linalg.lstsq(channel, x, rcond=None)
+        np.testing.assert_allclose(channel @ waveform, x, rtol=1e-4, atol=1e-4 * np.abs(x).max())
+
+
+def test_what_is_drawn_in_the_plane_does_not_move():
+    """First numbers of a batch as they were before there was any elevation: shipped cards name such data."""
+    batch = NearFieldPlaces({"coherent": True, "random_phase": True}, 3, "train").batch(5, 8)
+    assert not batch["elevation_rad"].any()
+    np.testing.assert_allclose(batch["azimuth_rad"][0], [0.712919029164472, 0.5023944819681185])
+    np.testing.assert_allclose(
+        batch["samples"][0, :2, 0],
+        [-1.2229588031768799 - 0.8487233519554138j, -0.1798618584871292 - 2.090003252029419j],
+        rtol=1e-6,
+    )
