@@ -38,6 +38,9 @@ class Device(Params, frozen=True):
     ] = None
     n_elements: Annotated[int, Meta(ge=4, le=1024, description="elements of the line, half a wavelength apart")] = 15
     frequency_hz: Annotated[Hz, Meta(le=1e12, description="centre frequency")] = 300e6
+    displacement_wavelengths: Annotated[
+        float, Meta(ge=0, le=10, description="elements are off by up to this along the line, which nobody tells")
+    ] = 0.0
     n_snapshots: Annotated[Count, Meta(le=100_000, description="samples of a frame")] = 100
     frame_rate_hz: Annotated[Hz, Meta(le=10_000, description="frames a second of the device's time")] = 20.0
     snr_db: Annotated[
@@ -103,6 +106,7 @@ def source_params(device: Device) -> dict[str, Any]:
     simulated = {
         "array": {"kind": "ula", "n": device.n_elements},
         "sources": [_source(device, i) for i in range(2)],
+        "displacement": {"most_wavelengths": device.displacement_wavelengths, "seed": 1},
         "frequency_hz": device.frequency_hz,
         "n_snapshots": device.n_snapshots,
         "frame_period_s": 1 / device.frame_rate_hz,
