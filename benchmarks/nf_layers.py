@@ -11,13 +11,14 @@ from __future__ import annotations
 
 import argparse
 import importlib.util
-import io
 import logging
 import shutil
 import sys
+import tempfile
 import time
 import warnings
 from collections.abc import Callable
+from pathlib import Path
 
 import numpy as np
 import numpy.typing as npt
@@ -110,13 +111,13 @@ def _ways(network: SurrogateNetwork, module: nn.Module, features: F32) -> dict[s
 def _onnx(module: nn.Module, features: F32) -> Layers:
     import onnxruntime
 
-    file = io.BytesIO()
-    with warnings.catch_warnings():
-        warnings.simplefilter("ignore")
-        torch.onnx.export(module, (torch.from_numpy(features),), file, input_names=["x"], dynamo=False)
     options = onnxruntime.SessionOptions()
     options.intra_op_num_threads = options.inter_op_num_threads = 1
-    session = onnxruntime.InferenceSession(file.getvalue(), options, providers=["CPUExecutionProvider"])
+    with tempfile.TemporaryDirectory() as folder, warnings.catch_warnings():
+        warnings.simplefilter("ignore")
+        path = Path(folder) / "layers.onnx"
+        torch.onnx.export(module, (torch.from_numpy(features),), path, input_names=["x"], dynamo=False)
+        session = onnxruntime.InferenceSession(path.read_bytes(), options, providers=["CPUExecutionProvider"])
     return lambda x: np.asarray(session.run(None, {"x": x})[0])
 
 
