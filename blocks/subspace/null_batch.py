@@ -68,14 +68,14 @@ def nulls_of_projection(signal: Array, projection: Array, search: BatchSearch, *
         spare: Local maxima beyond the number of sources that are descended where there is a doubt.
     """
     xp, n_sources = namespace(signal), signal.shape[-1]
-    first = descend_distinct(signal, search, search.point(_highest_maxima(projection, n_sources, search.wraps)))
+    first = descend_distinct(signal, search, search.point(highest_maxima(projection, n_sources, search.wraps)))
     doubtful = ~xp.all(first.resolved, axis=-1)
     if not bool(xp.any(doubtful)):
         return first
     # a side lobe of a strong source may be higher on the grid than a source that lies between its points
     (again,) = xp.nonzero(doubtful) if isinstance(signal, np.ndarray) else xp.nonzero(doubtful, as_tuple=True)
     n_more = min(n_sources + spare, int(np.prod(projection.shape[1:])) - 1)
-    start = search.point(_highest_maxima(projection[again], n_more, search.wraps))
+    start = search.point(highest_maxima(projection[again], n_more, search.wraps))
     second = descend_distinct(signal[again], search, start)
     for whole, part in zip(first, second, strict=True):
         whole[again] = part
@@ -116,7 +116,7 @@ def _kept(search: BatchSearch, depth: Array, point: Array) -> Array:
     return kept
 
 
-def _highest_maxima(values: Array, n_wanted: int, wraps: bool) -> Array:
+def highest_maxima(values: Array, n_wanted: int, wraps: bool) -> Array:
     """Flat indices of the ``n_wanted`` highest local maxima of each grid ``[batch, ...]``, ``[batch, n_wanted]``.
 
     Points on the border count. Where there are fewer, points that are none follow: they descend into a null that is

@@ -7,7 +7,7 @@ from typing import Any, Protocol
 import numpy as np
 import numpy.typing as npt
 
-from blocks.subspace.array_kind import constant, namespace
+from blocks.subspace.array_kind import at_least, constant, namespace
 from blocks.subspace.null_descent import Box, Model
 from blocks.subspace.range_music import range_grid
 from blocks.subspace.spectrum import signal_projection
@@ -40,6 +40,19 @@ class PlanarSearch(Protocol):
 
         NumPy or torch; ``[..., v, u, range]`` real, 0 .. 1.
         """
+
+
+def grid_points(grid: PlanarSearch, index: Array) -> Array:
+    """Azimuth, elevation, inverse range ``[..., 3]`` of flat indices ``[...]`` into a projection. NumPy or torch.
+
+    In float64; indices that are not visible give the direction on the horizon next to them.
+    """
+    xp, n_range, n_u = namespace(index), len(grid.inverse_range_per_m), len(grid.u)
+    k = constant(grid.inverse_range_per_m, index)[index % n_range]
+    u = constant(grid.u, index)[index // n_range % n_u]
+    elevation = xp.asin(xp.clip(constant(grid.v, index)[index // n_range // n_u], -1.0, 1.0))
+    azimuth = xp.asin(xp.clip(u / at_least(xp.cos(elevation), 1e-9), -1.0, 1.0))
+    return xp.stack([azimuth, elevation, k], axis=-1)
 
 
 def search_box(grid: PlanarSearch) -> Box:

@@ -1,14 +1,15 @@
 """MUSIC of planar arrays: azimuth and elevation, and a range for each direction."""
 
+from functools import partial
 from typing import Any, NamedTuple
 
 import numpy as np
 import numpy.typing as npt
 
-from blocks.subspace.array_kind import at_least, constant, namespace
+from blocks.subspace.array_kind import namespace
 from blocks.subspace.data_check import require_finite
 from blocks.subspace.null_batch import BatchEstimate, BatchSearch, nulls_of_projection
-from blocks.subspace.planar_grid import PlanarSearch, free_coordinates, search_box
+from blocks.subspace.planar_grid import PlanarSearch, free_coordinates, grid_points, search_box
 from hil.errors import ParamError
 
 Array = Any  # NumPy or torch
@@ -62,18 +63,12 @@ def planar_music_batch(signal: Array, grid: PlanarSearch) -> BatchEstimate:
     require_finite("planar_music", signal, "the signal subspaces")
     xp = namespace(signal)
     exact = xp.astype(signal, xp.complex128, copy=False)
-    n_range, n_u = len(grid.inverse_range_per_m), len(grid.u)
-
-    def point(index: Array) -> Array:
-        k = constant(grid.inverse_range_per_m, exact)[index % n_range]
-        u = constant(grid.u, exact)[index // n_range % n_u]
-        elevation = xp.asin(xp.clip(constant(grid.v, exact)[index // n_range // n_u], -1.0, 1.0))
-        azimuth = xp.asin(xp.clip(u / at_least(xp.cos(elevation), 1e-9), -1.0, 1.0))
-        return xp.stack([azimuth, elevation, k], axis=-1)
 
     def place(points: Array) -> Array:
         az, el, k = (points[..., i] for i in range(3))
         return xp.stack([xp.sin(az) * xp.cos(el), xp.sin(el), k], axis=-1)  # azimuth means little near the poles
 
-    search = BatchSearch(grid.model, search_box(grid), free_coordinates(grid), point, place, wraps=False)
+    search = BatchSearch(
+        grid.model, search_box(grid), free_coordinates(grid), partial(grid_points, grid), place, wraps=False
+    )
     return nulls_of_projection(exact, grid.projection(signal), search, spare=signal.shape[2] + 2)
