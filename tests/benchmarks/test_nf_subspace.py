@@ -75,7 +75,7 @@ def test_non_coherent_sources_are_found_by_all_that_need_no_weights():
 
 def test_weights_are_chosen_by_their_card_and_what_they_are_not_made_for_is_told():
     assert choose("nf_subspacenet", examples(1, coherent=True, random_phase=True).places).foreign == ()
-    far = choose("nf_subspacenet", examples(1, coherent=True, random_phase=True, n_snapshots=13).places)
+    far = choose("nf_subspacenet", examples(1, coherent=True, random_phase=True, n_snapshots=300).places)
     assert "snapshots" in far.foreign
     assert choose("nf_subspacenet", examples(1, array={"kind": "ula", "n": 12}).places) is None
 

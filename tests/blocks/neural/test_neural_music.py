@@ -56,7 +56,7 @@ def test_the_block_gives_places_and_no_flag_for_data_like_those_trained_for():
 @pytest.mark.parametrize(
     ("changes", "reason"),
     [
-        ({"n_snapshots": 30}, "30 snapshots, trained for 100"),
+        ({"n_snapshots": 300, "n_snapshots_most": None}, "300 snapshots, trained for 10 to 200"),
         ({"snr_db": (60, 60)}, "dB over noise, trained for 0 to 30"),
         ({"n_sources": (3, 3)}, "3 sources, trained for 2 to 2"),
     ],
