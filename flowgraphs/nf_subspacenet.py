@@ -25,8 +25,9 @@ from hil.params import Count, Hz, Params, Seed, params_to_plain
 #: Power of each source at the array's centre: two that add up stay below full scale.
 _SOURCE_POWER_DB = -20.0
 #: Closed paths of two sources between the Fresnel distance (6.7 m) and half the Fraunhofer distance (49 m): ellipses,
-#: each with its centre and half axes (x, y). The array is 7 m long and its beam 7 degrees wide.
-_ELLIPSES_M = (((-9.0, 16.0), (3.0, 6.0)), ((10.0, 20.0), (5.0, 8.0)))
+#: each with its centre and half axes (x, y). The array is 7 m long and its beam 7 degrees wide: now and then they are
+#: as close as that, where coherent sources leave plain MUSIC no null of their own.
+_ELLIPSES_M = (((-4.0, 14.0), (5.0, 5.0)), ((4.0, 20.0), (6.0, 8.0)))
 _N_POINTS = 720
 
 
