@@ -12,7 +12,7 @@ from torch import nn
 
 from blocks.evaluation.rmspe import rmspe
 from blocks.neural.learned_positions import array_as_learned
-from blocks.neural.training import Data
+from blocks.neural.training import Data, FiniteData, at_most
 from blocks.subspace.dictionary import Dictionary, Grid, steering_dictionary
 from blocks.subspace.maximum_likelihood import refine_maximum_likelihood
 from blocks.subspace.moments import Moments
@@ -76,7 +76,7 @@ def evaluate(
         array: That they come from.
         wavelength_m: Metres.
         range_limits_m: Nearest and farthest; the farthest is also the cut-off.
-        n: How many examples.
+        n: How many examples; of data that end no more than there are.
         on_done: Told after each chunk how many are done.
     """
     grid = Grid.coarse(array, wavelength_m)
@@ -89,8 +89,9 @@ def evaluate(
         methods["2D MUSIC, positions learned"] = (False, as_learned, False)
         methods["2D MUSIC + ML, positions learned"] = (False, as_learned, True)
     error: dict[str, list[tuple[float, float, bool]]] = {name: [] for name in methods}
+    n = at_most(data, n)
     for number, first in enumerate(range(0, n, _CHUNK)):
-        batch = data.batch(number, min(_CHUNK, n - first))
+        batch = _chunk(data, number, first, min(_CHUNK, n - first))
         places = _given_places(model, batch) if getattr(model, "gives_places", False) else None
         surrogate = None if places is not None else _given_covariances(model, batch)
         for i, x in enumerate(batch["samples"].astype(np.complex128)):
@@ -106,6 +107,11 @@ def evaluate(
         if on_done is not None:
             on_done(min(first + _CHUNK, n))
     return [_summary(name, values) for name, values in error.items()]
+
+
+def _chunk(data: Data, number: int, first: int, n: int) -> dict[str, Any]:
+    """``n`` examples; of data that end none twice, though the last chunk is a short one."""
+    return data.examples(first, n) if isinstance(data, FiniteData) else data.batch(number, n)
 
 
 def _truth(batch: dict[str, Any], i: int) -> F64:

@@ -12,7 +12,7 @@ import torch
 from msgspec import Meta
 
 from blocks.neural.systems import make_model
-from blocks.neural.training import Data, TrainParams, train
+from blocks.neural.training import Data, TrainParams, at_most, train
 from blocks.neural.weights import Card, save_weights, start_from, weights_path
 from hil.array import ArrayGeometry
 from hil.errors import ParamError
@@ -97,7 +97,7 @@ def run_training(
             "start": config.start,
             "seconds": round(trained.seconds, 1),
         },
-        measured={"validation": {**trained.errors, "n": config.train.validation_examples}},
+        measured={"validation": {**trained.errors, "n": at_most(validation, config.train.validation_examples)}},
     )
     path = directory / "weights.safetensors"
     save_weights(path, model.cpu(), card, half=config.half)

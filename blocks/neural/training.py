@@ -10,7 +10,7 @@ import pickle
 import time
 from collections.abc import Callable, Iterator
 from pathlib import Path
-from typing import Annotated, Any, Literal, NamedTuple, Protocol
+from typing import Annotated, Any, Literal, NamedTuple, Protocol, runtime_checkable
 
 import numpy as np
 import torch
@@ -30,6 +30,21 @@ class Data(Protocol):
 
     def batch(self, number: int, n: int) -> dict[str, Any]:
         """Return ``n`` examples as NumPy arrays by name."""
+
+
+@runtime_checkable
+class FiniteData(Data, Protocol):
+    """Data that end: examples that were recorded, each of them once before any comes again."""
+
+    n_examples: int
+
+    def examples(self, first: int, n: int) -> dict[str, Any]:
+        """Return ``n`` examples from the ``first`` on, in the order of the batches."""
+
+
+def at_most(data: Data, n: int) -> int:
+    """``n``, or as many examples as there are."""
+    return min(n, data.n_examples) if isinstance(data, FiniteData) else n
 
 
 class Trainable(Protocol):
@@ -137,7 +152,7 @@ def train(
     model.to(device)
     optimizer = torch.optim.Adam(model.parameters(), lr=params.learning_rate)
     done, before_s = checkpoint.load(model, optimizer) if resume else (0, 0.0)
-    fixed = _tensors(validation.batch(0, params.validation_examples), device)
+    fixed = _tensors(validation.batch(0, at_most(validation, params.validation_examples)), device)
     errors: dict[str, float] = {}
     started = time.monotonic() - before_s
     with _Log(directory / "log.csv", done) as record:

@@ -73,7 +73,7 @@ def nulls_of_projection(signal: Array, projection: Array, search: BatchSearch, *
     if not bool(xp.any(doubtful)):
         return first
     # a side lobe of a strong source may be higher on the grid than a source that lies between its points
-    (again,) = xp.nonzero(doubtful) if isinstance(signal, np.ndarray) else xp.nonzero(doubtful, as_tuple=True)
+    (again,) = xp.nonzero(doubtful)
     n_more = min(n_sources + spare, int(np.prod(projection.shape[1:])) - 1)
     start = search.point(highest_maxima(projection[again], n_more, search.wraps))
     second = descend_distinct(signal[again], search, start)

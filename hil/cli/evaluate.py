@@ -21,7 +21,7 @@ DataSetting = Annotated[
 def evaluate(
     weights: Annotated[str, typer.Argument(metavar="WEIGHTS", help="A .safetensors file, or a shipped name.")],
     data: DataSetting = None,
-    n: Annotated[int, typer.Option("--n", min=1, help="Test examples.")] = 1000,
+    n: Annotated[int, typer.Option("--n", min=1, help="Test examples; fewer where fewer were recorded.")] = 1000,
     seed: Annotated[int | None, typer.Option(help="Of the test data; default: that of the training.")] = None,
     picture: Annotated[
         Path | None, typer.Option(metavar="PATH", help="Leave a picture: spectra of the first test example.")
@@ -47,6 +47,7 @@ def evaluate(
     from hil.cli.output import write_json
     from hil.view.picture import check_can_draw
     from hil.view.spectra import draw_spectra
+    from hil.wavefront import SPEED_OF_LIGHT_M_S
 
     if picture is not None:
         check_can_draw(picture)
@@ -56,6 +57,9 @@ def evaluate(
     for where, value in assignments(data or ()):
         put(plain, where, value)
     test = load_object(card.data_factory)(plain, card.seed if seed is None else seed, "test")
+    frequency_hz = SPEED_OF_LIGHT_M_S / test.wavelength_m
+    load_object("blocks.neural.weights:check_fits")(card, test.array, frequency_hz, f"evaluation of {path}")
+    n = load_object("blocks.neural.training:at_most")(test, n)
     with Progress(console=Console(stderr=True), disable=not sys.stderr.isatty()) as bar:
         task = bar.add_task("evaluating", total=n)
         rows = load_object("blocks.neural.evaluate:evaluate")(

@@ -72,6 +72,23 @@ def test_batches_find_what_single_frames_find(ranged):
             np.testing.assert_allclose(np.sort(planar_music(one, grid).azimuth_rad), az, atol=1e-5)
 
 
+@pytest.mark.parametrize("ranged", [False, True])
+def test_two_sources_that_share_a_maximum_of_the_grid_are_both_found(ranged):
+    """Pairs drawn anywhere in front that overlap by less than 0.7: one grid maximum for both now and then."""
+    torch = pytest.importorskip("torch")
+    rng = np.random.default_rng(4)
+    azimuth, elevation = rng.uniform(-1, 1, (120, 2)), rng.uniform(-0.7, 0.7, (120, 2))
+    k = rng.uniform(1, 8, (120, 2)) * LAMBDA / (2 * ARRAY.aperture_m**2) if ranged else None
+    a = waves(ARRAY, azimuth, elevation, k)
+    apart = np.abs(np.einsum("bn,bn->b", a[..., 0].conj(), a[..., 1])) < 0.7
+    signal, grid = np.linalg.qr(a[apart])[0], planar_grid(ARRAY, LAMBDA, far_field_only=not ranged)
+    found = planar_music_batch(signal, grid)
+    assert len(signal) > 105 and found.resolved.all()
+    np.testing.assert_allclose(np.sort(found.azimuth_rad), np.sort(azimuth[apart]), atol=1e-4)
+    tensor = planar_music_batch(torch.tensor(signal), grid)
+    np.testing.assert_allclose(np.sort(tensor.elevation_rad.numpy()), np.sort(found.elevation_rad), atol=1e-6)
+
+
 def test_what_is_not_there_is_not_filled_up():
     grid = rectangle_grid(ARRAY, LAMBDA)
     rng = np.random.default_rng(1)
