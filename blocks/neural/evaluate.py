@@ -17,6 +17,8 @@ from blocks.subspace.dictionary import Dictionary, Grid, steering_dictionary
 from blocks.subspace.maximum_likelihood import refine_maximum_likelihood
 from blocks.subspace.moments import Moments
 from blocks.subspace.near_field_music import near_field_from_subspace
+from blocks.subspace.planar_grid import PlanarGrid, planar_grid
+from blocks.subspace.planar_likelihood import planar_from_subspace
 from hil.array import ArrayGeometry
 from hil.errors import EstimationError, ParamError
 from hil.view.spectra import Spectrum
@@ -67,7 +69,7 @@ def evaluate(
 
     Ranges are held within the limits that the data were drawn from, as a search grid over them does. Where the model
     has learned where the elements are, what it makes is searched so, and plain MUSIC both so and as the array is said
-    to be.
+    to be. Positions are compared in space; a network that sees ``elevation`` is compared with planar MUSIC.
 
     Args:
         model: Samples in, covariance out; or, where it ``gives_places``, samples and a number of sources in, azimuths
@@ -79,15 +81,17 @@ def evaluate(
         n: How many examples; of data that end no more than there are.
         on_done: Told after each chunk how many are done.
     """
-    grid = Grid.coarse(array, wavelength_m)
-    said = steering_dictionary(array, wavelength_m, grid)
-    learned_array = array_as_learned(model, array)
-    as_learned = said if learned_array is array else steering_dictionary(learned_array, wavelength_m, grid)
+    planar, grid = _sees_elevation(model), Grid.coarse(array, wavelength_m)
+    said, as_learned = (
+        planar_grid(one, wavelength_m, amplitude=True) if planar else steering_dictionary(one, wavelength_m, grid)
+        for one in (array, array_as_learned(model, array))
+    )
+    music = "planar MUSIC" if planar else "2D MUSIC"
     methods = {"network": (True, as_learned, False), "network + ML": (True, as_learned, True)}
-    methods |= {"2D MUSIC": (False, said, False), "2D MUSIC + ML": (False, said, True)}
+    methods |= {music: (False, said, False), f"{music} + ML": (False, said, True)}
     if as_learned is not said:
-        methods["2D MUSIC, positions learned"] = (False, as_learned, False)
-        methods["2D MUSIC + ML, positions learned"] = (False, as_learned, True)
+        methods[f"{music}, positions learned"] = (False, as_learned, False)
+        methods[f"{music} + ML, positions learned"] = (False, as_learned, True)
     error: dict[str, list[tuple[float, float, bool]]] = {name: [] for name in methods}
     n = at_most(data, n)
     for number, first in enumerate(range(0, n, _CHUNK)):
@@ -98,6 +102,7 @@ def evaluate(
             truth = _truth(batch, i)
             for name, (learned, dictionary, polish) in methods.items():
                 if learned and places is not None:
+                    assert isinstance(dictionary, Dictionary)  # none of these networks sees elevation
                     at = _refined(places[i], x, dictionary, range_limits_m) if polish else places[i][0]
                 else:
                     covariance = x @ x.conj().T / x.shape[1] if surrogate is None or not learned else surrogate[i]
@@ -114,16 +119,33 @@ def _chunk(data: Data, number: int, first: int, n: int) -> dict[str, Any]:
     return data.examples(first, n) if isinstance(data, FiniteData) else data.batch(number, n)
 
 
+def _sees_elevation(model: nn.Module) -> bool:
+    return bool(getattr(getattr(model, "config", None), "elevation", False))
+
+
 def _truth(batch: dict[str, Any], i: int) -> F64:
     m = int(batch["n_sources"][i])
-    at: F64 = direction_vector(batch["azimuth_rad"][i, :m]) * batch["range_m"][i, :m, None]
+    elevation = batch["elevation_rad"][i, :m] if "elevation_rad" in batch else 0.0
+    at: F64 = direction_vector(batch["azimuth_rad"][i, :m], elevation) * batch["range_m"][i, :m, None]
     return at
 
 
 def _places(
-    covariance: C128, x: C128, dictionary: Dictionary, n_sources: int, limits_m: tuple[float, float], polish: bool
+    covariance: C128,
+    x: C128,
+    dictionary: Dictionary | PlanarGrid,
+    n_sources: int,
+    limits_m: tuple[float, float],
+    polish: bool,
 ) -> F64:
     signal = np.ascontiguousarray(np.linalg.eigh(covariance)[1][:, ::-1][:, :n_sources])
+    if isinstance(dictionary, PlanarGrid):
+        fit = planar_from_subspace(signal, Moments.of_samples(x), dictionary, polish=polish).fit
+        if fit is None:
+            return np.zeros((0, 3))
+        k = np.clip(fit.point[:, 2:], 1 / limits_m[1], 1 / limits_m[0])
+        in_space: F64 = direction_vector(fit.point[:, 0], fit.point[:, 1]) / k
+        return in_space
     found = near_field_from_subspace(signal, Moments.of_samples(x), dictionary, polish=polish)
     k = np.clip(found.inverse_range_per_m, 1 / limits_m[1], 1 / limits_m[0])
     at: F64 = direction_vector(found.azimuth_rad) / k[:, None]
@@ -175,7 +197,10 @@ def _summary(name: str, values: list[tuple[float, float, bool]]) -> Errors:
 
 
 def spectra(model: nn.Module, data: Any, array: ArrayGeometry, wavelength_m: float) -> list[Spectrum]:
-    """MUSIC spectra of the first test example, on the sample covariance and on the network's: [NF] Figs. 9 and 10."""
+    """MUSIC spectra of the first test example, on the sample covariance and on the network's: [NF] Figs. 9 and 10.
+
+    Of networks that see elevation the plane at the elevation of the first source, and this source alone.
+    """
     if getattr(model, "gives_places", False):
         raise ParamError("spectra: this network gives places and no covariance: it has no spectrum to draw")
     batch = data.batch(0, 1)
@@ -183,13 +208,16 @@ def spectra(model: nn.Module, data: Any, array: ArrayGeometry, wavelength_m: flo
     with torch.no_grad():
         surrogate = model(torch.from_numpy(batch["samples"]))[0].cpu().numpy()
     m = int(batch["n_sources"][0])
+    n_shown, elevation = (1, float(batch["elevation_rad"][0, 0])) if _sees_elevation(model) else (m, 0.0)
     azimuth = np.linspace(-data.params.azimuth_limit_rad, data.params.azimuth_limit_rad, 241)
     nearest, farthest = data.range_m
     ranges = np.linspace(float(nearest), float(farthest), 120)
     position_m = array_as_learned(model, array).channel_position_m
-    steering = steering_vector_polar(position_m, azimuth[:, None], ranges, wavelength_m, amplitude=True)
+    steering = steering_vector_polar(
+        position_m, azimuth[:, None], ranges, wavelength_m, elevation_rad=elevation, amplitude=True
+    )
     steering /= np.linalg.norm(steering, axis=-1, keepdims=True)
-    truth = np.stack([batch["azimuth_rad"][0, :m], batch["range_m"][0, :m]], axis=-1)
+    truth = np.stack([batch["azimuth_rad"][0, :n_shown], batch["range_m"][0, :n_shown]], axis=-1)
     out = []
     for title, covariance in (("sample covariance", x @ x.conj().T / x.shape[1]), ("network's covariance", surrogate)):
         signal = np.linalg.eigh(covariance)[1][:, ::-1][:, :m]

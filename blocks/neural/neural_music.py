@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from typing import Annotated, Any
+from typing import Annotated, Any, Protocol
 
 import numpy as np
 import numpy.typing as npt
@@ -12,7 +12,7 @@ from blocks.neural.fast_surrogate import FastSurrogate
 from blocks.neural.likeliest import explains, likeliest
 from blocks.neural.weights import Card, check_fits, load_model, weights_path
 from blocks.subspace.dictionary import Search
-from blocks.subspace.model_order import eigenvalue_summary, model_order
+from blocks.subspace.model_order import Criterion, eigenvalue_summary, model_order
 from blocks.subspace.moments import Moments
 from blocks.subspace.music import NearFieldMusic
 from blocks.subspace.music_block import NearFieldMusicParams
@@ -74,6 +74,8 @@ class NeuralNearFieldMusic(NearFieldMusic):
         model, self._card = load_model(path)
         if self._card.system != self.system:
             raise ParamError(f"{self.name}: {path} has weights of {self._card.system}, expected {self.system}")
+        if getattr(model.config, "elevation", False):
+            raise ParamError(f"{self.name}: {path} has weights that tell elevation: take NeuralPlanarMusic")
         self._take(model)
         positions = getattr(model, "positions", None)
         self._learned = None if positions is None else positions.array()
@@ -128,7 +130,18 @@ class NeuralNearFieldMusic(NearFieldMusic):
         return out._replace(changes={**out.changes, "meta": {**out.changes["meta"], "outside_training": reasons}})
 
 
-def surrogate_order(eigenvalues: npt.NDArray[np.float64], n_snapshots: int, params: NeuralMusicParams) -> int:
+class OrderParams(Protocol):
+    """What the number of sources depends on."""
+
+    @property
+    def max_sources(self) -> int: ...
+    @property
+    def criterion(self) -> Criterion: ...
+    @property
+    def order_threshold(self) -> float | None: ...
+
+
+def surrogate_order(eigenvalues: npt.NDArray[np.float64], n_snapshots: int, params: OrderParams) -> int:
     """Number of sources that the eigenvalues of a network's covariance tell, at least 1: [NF] Eqs. (8) and (9).
 
     Args:
