@@ -27,8 +27,12 @@ class FastSurrogate:
 
     def __init__(self, network: SurrogateNetwork) -> None:
         config = network.config
-        self._layers = FastDense(network.dense) if network.dense else FastAutoencoder(network.encode, network.decode)
-        self._n, self._n_lags = config.n_sensors, 1 if network.dense else config.n_lags
+        self._layers: FastDense | FastAutoencoder | None = None
+        if network.dense:
+            self._layers = FastDense(network.dense)
+        elif config.layers == "convolution":
+            self._layers = FastAutoencoder(network.encode, network.decode)
+        self._n, self._n_lags = config.n_sensors, network.n_lags
         self._epsilon = config.epsilon
         logit = network.skip_logit
         self._alpha = None if logit is None else float(1 / (1 + np.exp(-float(logit.detach()))))
@@ -68,6 +72,8 @@ class FastSurrogate:
         if not np.isfinite(trace).all():
             raise EstimationError("surrogate network: the samples are not finite")
         trace = np.maximum(trace, 1e-30)  # silence: far below it float32 has no reciprocal
+        if self._layers is None:
+            return sample / trace[:, None, None]
         features = np.concatenate([correlation.real, correlation.imag], axis=-2)
         features *= (n / trace).astype(np.float32)[:, None, None, None]
         out = self._layers(features, n_snapshots).astype(np.float64)

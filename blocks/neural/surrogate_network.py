@@ -20,9 +20,10 @@ class SurrogateConfig(Params, frozen=True):
 
     n_sensors: Annotated[int, Meta(ge=8, le=4096)] = 15
     layers: Annotated[
-        Literal["convolution", "dense"],
+        Literal["convolution", "dense", "none"],
         Meta(
-            description="[NF]'s autoencoder, or full layers on the sample covariance alone: each output sees all of it"
+            description="[NF]'s autoencoder; full layers on the sample covariance alone: each output sees all of it; "
+            "none: the sample covariance itself, for learn_positions alone"
         ),
     ] = "convolution"
     n_lags: Annotated[Count, Meta(le=256, description="autocorrelation lags it sees")] = 8
@@ -58,17 +59,18 @@ class SurrogateNetwork(nn.Module):
     def __init__(self, config: SurrogateConfig) -> None:
         super().__init__()
         self.config = config
-        if config.layers == "dense":
-            self.dense: DenseLayers | None = DenseLayers(config)
-        else:
-            self.dense = None
+        self.dense = DenseLayers(config) if config.layers == "dense" else None
+        if config.layers == "convolution":
             self.encode, self.decode = _autoencoder(config)
         # alpha = sigmoid of this lies in (0, 1), as the paper constrains it
-        self.skip_logit = nn.Parameter(torch.tensor(-2.0)) if config.skip else None
+        skips = config.skip and config.layers != "none"
+        self.skip_logit = nn.Parameter(torch.tensor(-2.0)) if skips else None
 
     def forward(self, x: Tensor) -> Tensor:
         """Surrogate covariance ``[batch, sensor, sensor]`` complex128 of samples ``[batch, sensor, snapshot]``."""
-        correlation = autocorrelation(x.to(torch.complex64), 1 if self.dense else self.config.n_lags)
+        correlation = autocorrelation(x.to(torch.complex64), self.n_lags)
+        if self.config.layers == "none":
+            return _of_trace_one(correlation[:, 0])
         features = real_features(correlation).float()
         n = self.config.n_sensors
         if self.dense is not None:
@@ -79,11 +81,18 @@ class SurrogateNetwork(nn.Module):
         surrogate = spectral_surrogate(k, self.config.epsilon)
         if self.skip_logit is None:
             return surrogate
-        sample = correlation[:, 0].to(torch.complex128)
-        power = sample.diagonal(dim1=-2, dim2=-1).real.sum(-1)
-        alpha = torch.sigmoid(self.skip_logit.double())
         # its trace bounds its spectral norm: what is added is of the surrogate's own size
-        return surrogate + alpha * sample / power[:, None, None]
+        return surrogate + torch.sigmoid(self.skip_logit.double()) * _of_trace_one(correlation[:, 0])
+
+    @property
+    def n_lags(self) -> int:
+        """Of the autocorrelation that it looks at."""
+        return self.config.n_lags if self.config.layers == "convolution" else 1
+
+
+def _of_trace_one(covariance: Tensor) -> Tensor:
+    power = covariance.diagonal(dim1=-2, dim2=-1).real.sum(-1).double()
+    return covariance.to(torch.complex128) / power.clamp(min=torch.finfo(torch.float32).tiny)[:, None, None]
 
 
 def _autoencoder(config: SurrogateConfig) -> tuple[nn.Sequential, nn.Sequential]:

@@ -27,6 +27,7 @@ def network(**config):
         {"layers": "dense", "hidden": 24},
         {"layers": "dense", "hidden": 16, "n_blocks": 3, "rank": 4},
         {"layers": "dense", "hidden": 16, "snapshots": True},
+        {"layers": "none"},
     ],
 )
 @pytest.mark.parametrize("n", [1, 6])

@@ -123,6 +123,25 @@ def test_training_finds_the_elements_and_the_block_searches_where_they_are(tmp_p
     np.testing.assert_allclose(block.wavefront_array.channel_position_m, learned)
 
 
+def test_sixteen_annotated_frames_tell_where_the_elements_are_without_any_network(tmp_path):
+    plain = {
+        "system": "nf_subspacenet",
+        "model": {"network": {"n_sensors": 9, "layers": "none"}, "learn_positions": True},
+        "data": {**DATA, "coherent": False},
+        "train": {"steps": 150, "examples": 16, "batch_size": 16, "learning_rate": 5e-3, "warm_up": 10,
+                  "validate_every": 150, "validation_examples": 100},
+    }  # fmt: skip
+    config = convert_params(TrainingConfig, plain, "test")
+    model, card = load_model(run_training(config, NearFieldPlaces, tmp_path))
+    off = model.positions.array().channel_position_m[:, 0] - TRUE[:, 0]
+    assert np.abs(off - off.mean()).max() < 0.02
+    samples = tensors(3)["samples"]
+    sample_covariance = samples @ samples.mH / samples.shape[-1]
+    trace = sample_covariance.diagonal(dim1=-2, dim2=-1).sum(-1)[:, None, None]
+    with torch.no_grad():
+        np.testing.assert_allclose(model(samples), sample_covariance / trace, atol=1e-6)
+
+
 def test_a_model_without_learned_positions_leaves_the_array_alone():
     model = make_model("nf_subspacenet", {"network": SMALL}, LINE, 1.0)
     assert array_as_learned(model, LINE) is LINE
