@@ -132,7 +132,7 @@ def test_sixteen_annotated_frames_tell_where_the_elements_are_without_any_networ
                   "validate_every": 150, "validation_examples": 100},
     }  # fmt: skip
     config = convert_params(TrainingConfig, plain, "test")
-    model, card = load_model(run_training(config, NearFieldPlaces, tmp_path))
+    model, _ = load_model(run_training(config, NearFieldPlaces, tmp_path))
     off = model.positions.array().channel_position_m[:, 0] - TRUE[:, 0]
     assert np.abs(off - off.mean()).max() < 0.02
     samples = tensors(3)["samples"]
