@@ -25,29 +25,33 @@ from hil.errors import EstimationError, ParamError
 SNR_SLACK_DB = 3.0
 
 
+#: What the parameters of several blocks have in common.
+Weights = Annotated[str, Meta(description="a file made by `hil train`, or the name of weights that are shipped")]
+OrderThreshold = (
+    Annotated[
+        float,
+        Meta(gt=0, lt=1, description="n_sources 0: eigenvalues above this part of the largest; absent: criterion"),
+    ]
+    | None
+)
+SecondOpinion = Annotated[
+    bool,
+    Meta(
+        description="Where what the network's sources leave is more than noise: take the likeliest of them, plain "
+        "MUSIC's and those of a greedy likelihood search; needs polish"
+    ),
+]
+
+
 class NeuralMusicParams(NearFieldMusicParams, frozen=True):
     """What the blocks with a network share."""
 
-    order_threshold: (
-        Annotated[
-            float,
-            Meta(gt=0, lt=1, description="n_sources 0: eigenvalues above this part of the largest; absent: criterion"),
-        ]
-        | None
-    ) = None
+    order_threshold: OrderThreshold = None
 
 
 class NeuralNearFieldMusicParams(NeuralMusicParams, frozen=True):
-    weights: Annotated[str, Meta(description="a file made by `hil train`, or the name of weights that are shipped")] = (
-        "nf_subspacenet_n15"
-    )
-    second_opinion: Annotated[
-        bool,
-        Meta(
-            description="Where what the network's sources leave is more than noise: take the likeliest of them, plain "
-            "MUSIC's and those of a greedy likelihood search; needs polish"
-        ),
-    ] = True
+    weights: Weights = "nf_subspacenet_n15"
+    second_opinion: SecondOpinion = True
 
 
 class NeuralNearFieldMusic(NearFieldMusic):
