@@ -90,12 +90,9 @@ class XlArrayDevice(Node):
         self._n = {"frames": 0, "samples_dropped": 0, "samples_clipped": 0, "frames_overrun": 0}
         self.time_origin_ns = 0
         d = p.displacement
-        off_m = displacement_m(
-            self.array.n_elements,
-            d.most_wavelengths * wavelength_m(p.frequency_hz),
-            p.seed if d.seed is None else d.seed,
-        )
-        self._sampler = Sampler(self.array, p.seed, self._state(0, 0), self.array.position_m + off_m)
+        most_m, seed = d.most_wavelengths * wavelength_m(p.frequency_hz), p.seed if d.seed is None else d.seed
+        self._displacement_m = displacement_m(self.array.n_elements, most_m, seed)
+        self._sampler = Sampler(self.array, p.seed, self._state(0, 0), self.array.position_m + self._displacement_m)
 
     # -- the stream ------------------------------------------------------------------------------------------------
 
@@ -152,7 +149,7 @@ class XlArrayDevice(Node):
 
     def descriptors(self) -> list[Frame]:
         """What the array is, for each stream. The truth's also tells what no estimator may see: the scene, mismatch and
-        faults of the elements."""
+        faults of the elements, and where these are."""
         p = self.params
         told = {"device": "xl-array", "seed": p.seed, "gain_db": p.gain_db}
         response = self._mismatch * self._fault
@@ -160,6 +157,7 @@ class XlArrayDevice(Node):
             **told,
             "sources": [{k: v for k, v in s.items() if k != "motion"} for s in params_to_plain(p)["sources"]],
             "mismatch": params_to_plain(p.mismatch),
+            "displacement_m": self._displacement_m[:, 0].tolist(),
             "position_at": "middle of the frame",
             "noise_power_db": p.noise_power_db,
             "response_real": response.real.tolist(),

@@ -36,7 +36,10 @@ def test_the_device_receives_where_its_elements_are_and_tells_where_they_ought_t
         a = channel_matrix(position_m, np.array([[1.0, 4.0, 0.0]]), 5e9)[:, 0]
         match = abs(np.vdot(a, seen)) / np.linalg.norm(a)
         assert (match > 1 - 1e-6) == fits
-    np.testing.assert_allclose(array_of(device.descriptors()[0]).position_m, ought)
+    iq, truth = device.descriptors()
+    np.testing.assert_allclose(array_of(iq).position_m, ought)
+    assert "displacement_m" not in iq.header.meta["sim"]
+    np.testing.assert_allclose(truth.header.meta["sim"]["displacement_m"], (true - ought)[:, 0])
 
 
 def test_training_data_and_device_of_one_seed_are_of_one_array():
