@@ -10,6 +10,7 @@ from msgspec import Meta
 from torch import nn
 
 from blocks.neural.autocorrelation import autocorrelation, real_features
+from hil.errors import ParamError
 from hil.params import Count, Params
 
 Tensor = torch.Tensor
@@ -67,12 +68,20 @@ class SurrogateNetwork(nn.Module):
         self.skip_logit = nn.Parameter(torch.tensor(-2.0)) if skips else None
 
     def forward(self, x: Tensor) -> Tensor:
-        """Surrogate covariance ``[batch, sensor, sensor]`` complex128 of samples ``[batch, sensor, snapshot]``."""
+        """Surrogate covariance ``[batch, sensor, sensor]`` complex128 of samples ``[batch, sensor, snapshot]``.
+
+        Raises:
+            ParamError: The samples have another number of sensors.
+        """
+        n = self.config.n_sensors
+        if x.shape[-2] != n:
+            raise ParamError(
+                f"network: made for {n} sensors, the samples have {x.shape[-2]}: set its n_sensors to that"
+            )
         correlation = autocorrelation(x.to(torch.complex64), self.n_lags)
         if self.config.layers == "none":
             return _of_trace_one(correlation[:, 0])
         features = real_features(correlation).float()
-        n = self.config.n_sensors
         if self.dense is not None:
             out = self.dense(features[:, 0], x.shape[-1])
         else:

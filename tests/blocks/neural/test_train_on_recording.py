@@ -10,7 +10,7 @@ from blocks.neural.weights import load_model
 from hil.array import ArrayGeometry
 from hil.params import convert_params
 from sim_device.displacement import displacement_m
-from tests.blocks.neural.captures import record
+from tests.blocks.neural.captures import SOURCES, record
 
 DISPLACED = {"most_wavelengths": 0.2, "seed": 3}
 MODEL = {
@@ -33,19 +33,15 @@ def config(path, steps, **train):
     )
 
 
-@pytest.mark.parametrize("coherent", [False, True])
+@pytest.mark.parametrize("coherent", [False, pytest.param(True, marks=pytest.mark.slow)])
 def test_elements_are_found_where_they_are(tmp_path, coherent):
     """Two sources on the move, positions off by up to 0.2 wavelengths: they come out to a few hundredths.
 
     What moves all elements alike moves the places alike, by less than what the sources tell: it is taken off.
     """
-    device = {"displacement": DISPLACED}
-    if coherent:
-        from tests.blocks.neural.captures import SOURCES
-
-        device["sources"] = [{**s, "group": 0, "phase_rad": float(s["id"])} for s in SOURCES]
-    capture = record(tmp_path / "a.mcap", **device)
-    settings = config(capture, 150, warm_up=10)
+    together = [{**s, "group": 0, "phase_rad": float(s["id"])} for s in SOURCES]
+    capture = record(tmp_path / "a.mcap", displacement=DISPLACED, sources=together if coherent else SOURCES)
+    settings = config(capture, 100, warm_up=10)
     path = run_training(settings, RecordedPlaces, tmp_path / "out")
     model, card = load_model(path)
     array = ArrayGeometry.from_dict(card.array)
@@ -68,7 +64,7 @@ def test_an_evaluation_takes_each_example_once_though_the_last_chunk_is_short(tm
     path = record(tmp_path / "a.mcap", n_frames=60)
     settings = config(path, 1)
     model, _ = load_model(run_training(settings, RecordedPlaces, tmp_path / "out"))
-    test = RecordedPlaces({**settings.data, "every": 1}, 1, "test")
+    test = RecordedPlaces(settings.data, 1, "test")
     assert test.n_examples % 4
     asked = []
     examples = test.examples
