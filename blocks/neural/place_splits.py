@@ -69,6 +69,8 @@ def same_place(
     for ids, chosen in rows.items():
         if ids in known:
             at = np.array([places[row][1].ravel() for row in chosen])
-            distance_m, _ = KDTree(np.array(known[ids])).query(at, p=np.inf)
-            shared[chosen] = distance_m <= apart_m
+            # what is as far as the bound itself is not found
+            bound_m = np.nextafter(apart_m, np.inf)
+            distance_m, _ = KDTree(np.array(known[ids])).query(at, p=np.inf, distance_upper_bound=bound_m)
+            shared[chosen] = np.isfinite(distance_m)
     return shared
