@@ -284,7 +284,7 @@ def moved(header_change=None, array=None, when=lambda h: True):
         (moved(lambda h: h.replace(time_ns=None, timebase=None, sample_start=None)), "has no time"),
         (
             lambda f: Frame(f.header.replace(stream=f"{f.header.seq % 2}.{f.header.stream}"), f.arrays),
-            r"has several streams 'iq', it has 0.iq, 0.truth, 1.truth, 1.iq: .* data.iq and data.truth name the streams",
+            r"has several streams 'iq', it has 0.iq, 0.truth, 1.truth, 1.iq: .* data.iq and data.truth name",
         ),
         (moved(lambda h: h.replace(frequency_hz=None)), "its carrier is not known: give data.frequency_hz"),
         (
