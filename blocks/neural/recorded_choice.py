@@ -60,17 +60,15 @@ def choose_frames(params: RecordedPlacesParams, split: Split) -> Chosen:
     frequency_hz = params.frequency_hz or _same_frequency(recordings)
     array = _same_array(recordings, wavelength_m(frequency_hz))
     range_m = params.range_m or _near_field(array, wavelength_m(frequency_hz))
-    members: dict[Split, list[TrueFrame]] = {}
+    mine, *later = ([f for path in files[s] for f in _share(indexed[path], params, s)] for s in splits)
     left_out: Counter[str] = sum((indexed[path].left_out for path in files[split]), Counter())
-    for s in splits:
-        mine = [f for path in files[s] for f in _share(indexed[path], params, s)]
-        why = [_unwanted(f, params, array, frequency_hz, range_m) for f in mine]
-        members[s] = [f for f, reason in zip(mine, why, strict=True) if reason is None]
-        if s == split:
-            left_out.update(reason for reason in why if reason is not None)
+    why = [_unwanted(f, params, array, frequency_hz, range_m) for f in mine]
+    left_out.update(reason for reason in why if reason is not None)
+    wanted = [f for f, reason in zip(mine, why, strict=True) if reason is None]
     apart_m = wavelength_m(frequency_hz) if params.apart_m is None else params.apart_m
-    frames = _away(members[split], [f for s in splits[1:] for f in members[s]], apart_m)
-    close = Counter({f"at places of {' or '.join(splits[1:])}": len(members[split]) - len(frames)})
+    # away from all that is recorded for later: a test that takes other frames of it shares no place either
+    frames = _away(wanted, [f for members in later for f in members], apart_m)
+    close = Counter({f"at places of {' or '.join(splits[1:])}": len(wanted) - len(frames)})
     n = sum(indexed[path].n_frames for path in files[split])
     text = f"{split}: {len(frames)} frames of {', '.join(files[split])} with {n}; left out: {told(left_out + close)}"
     if not frames:
@@ -106,9 +104,12 @@ def _share(recording: IndexedRecording, params: RecordedPlacesParams, split: Spl
     """The frames of one recording that lie in the time of ``split``."""
     if params.own_paths(split):
         return recording.frames
+    shares = params.shares_of_time()
+    if not shares[SPLITS.index(split)]:
+        return []
     time_s = np.array([f.time_ns - recording.frames[0].time_ns for f in recording.frames]) / 1e9
     try:
-        part = split_time(time_s, params.shares_of_time(), params.rounds, params.gap_s)
+        part = split_time(time_s, shares, params.rounds, params.gap_s)
     except ParamError as error:
         raise ParamError(f"{recording.path}: {error}") from error
     return [f for f, p in zip(recording.frames, part.tolist(), strict=True) if p == SPLITS.index(split)]

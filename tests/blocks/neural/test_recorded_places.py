@@ -113,6 +113,16 @@ def test_order_is_the_seeds_and_each_example_comes_once_before_any_comes_again(c
     assert {x.tobytes() for x in all_of(other)["samples"]} == set(first)
 
 
+def test_a_test_of_other_frames_than_training_looked_at_shares_no_place_either(capture):
+    """Training took each third frame, next to a test without a gap; a test of all frames has none of its places."""
+    when = {x.tobytes(): at for _, x, at in frames(capture)}
+    few = all_of(data("train", capture, gap_s=0.0, rounds=9, apart_m=1.0, every=3))["samples"]
+    many = all_of(data("test", capture, gap_s=0.0, rounds=9, apart_m=1.0))["samples"]
+    there = np.array([when[x.tobytes()] for x in many])
+    for x in few:
+        assert np.abs(when[x.tobytes()] - there).max(axis=(1, 2)).min() > 1.0
+
+
 def test_recordings_for_one_split_alone_are_all_of_it(capture, tmp_path):
     other = record(tmp_path / "b.mcap", n_frames=60, seed=8)
     params = {"test_paths": [str(other)], "apart_m": 0.0}
@@ -347,6 +357,11 @@ def turned_array():
             {"gap_s": 3.0},
             ParamError,
             r"s.mcap: a recording of 3.02 s, cut in 1 rounds, has parts of 0.453 s, and 3 s are lost",
+        ),
+        (
+            {"shares": [0, 1, 0]},
+            RecordingError,
+            "train: 0 frames of .* with 60; left out: none left out; record longer",
         ),
         ({"apart_m": 50.0}, RecordingError, "record longer, let the sources move, or name recordings"),
         ({"n_snapshots": 65}, RecordingError, "left out: .* too few snapshots"),
