@@ -227,6 +227,10 @@ CASES: dict[str, tuple[Callable[[], Feed], Callable[[Path], dict[str, Any]]]] = 
         lambda: samples(array=ArrayGeometry.ula(15, 0.03)),
         lambda _: {"n_sources": 2, "keep_unresolved": True, "spectrum_every": 2},
     ),
+    "NeuralPlanarMusic": (
+        lambda: samples(array=ArrayGeometry.ura(6, 6, 0.03)),
+        lambda _: {"n_sources": 2, "keep_unresolved": True},
+    ),
     "PlanarMusic": (lambda: samples(array=PLANE), lambda _: {"n_sources": 2}),
     "PlanarMusicFromCovariance": (
         lambda: covariances(PLANE),
