@@ -71,6 +71,7 @@ class DcdMusic(nn.Module):
 
     position_m: Tensor
     places_m: Tensor
+    gives_places = True
 
     def __init__(self, config: DcdMusicConfig, array: ArrayGeometry, wavelength_m: float) -> None:
         super().__init__()

@@ -50,4 +50,4 @@ def test_weights_of_another_network_are_refused():
 def test_data_that_it_was_not_trained_for_are_flagged():
     samples, *_ = example(n_snapshots=30)
     (frame,) = run(NeuralDcdMusic("net", n_sources=2), samples)
-    assert "30 snapshots, trained for 100" in frame.header.meta["outside_training"]
+    assert "300 snapshots, trained for 10 to 200" in frame.header.meta["outside_training"]

@@ -32,6 +32,16 @@ def test_every_shipped_file_is_small_and_says_what_it_is():
         assert load_card(path).measured
 
 
+@pytest.mark.parametrize("name", sorted(path.stem for path in SHIPPED.glob("*.safetensors")))
+def test_every_shipped_network_can_be_evaluated(name):
+    """On four test places: no more than that it runs, and all methods are there."""
+    model, card = load_model(weights_path(name))
+    test = NearFieldPlaces(card.data, card.seed, "test")
+    rows = evaluate(model, test, test.array, test.wavelength_m, test.range_m, 4)
+    assert {"network", "network + ML"} < {row.method for row in rows}
+    assert all(row.n == 4 and np.isfinite(row.mean_m) for row in rows)
+
+
 def test_the_shipped_network_finds_coherent_sources_where_plain_music_does_not():
     """48 test places that no training has seen, two coherent sources at 20 dB; the intervals lie apart."""
     path = weights_path(NAME)
