@@ -48,6 +48,6 @@ def test_weights_of_another_network_are_refused():
 
 
 def test_data_that_it_was_not_trained_for_are_flagged():
-    samples, *_ = example(n_snapshots=300)
+    samples, *_ = example(n_snapshots=300, n_snapshots_most=None)
     (frame,) = run(NeuralDcdMusic("net", n_sources=2), samples)
     assert "300 snapshots, trained for 10 to 200" in frame.header.meta["outside_training"]
