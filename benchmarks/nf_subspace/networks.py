@@ -41,9 +41,12 @@ def choose(system: str, test: NearFieldPlaces) -> Chosen | None:
         if card.system != system or not _same_array(card, test):
             continue
         try:
-            foreign = _foreign(convert_params(NearFieldPlacesParams, card.data, path.name), test.params)
+            data = convert_params(NearFieldPlacesParams, card.data, path.name)
         except ParamError:  # of other data than these
             continue
+        if card.model.get("learn_positions") and _displaced(data) != _displaced(test.params):
+            continue  # it knows another array
+        foreign = _foreign(data, test.params)
         if best is None or len(foreign) < best[0]:
             best = len(foreign), path, foreign
     if best is None:

@@ -80,6 +80,13 @@ def test_weights_are_chosen_by_their_card_and_what_they_are_not_made_for_is_told
     assert choose("nf_subspacenet", examples(1, array={"kind": "ula", "n": 12}).places) is None
 
 
+def test_weights_that_know_where_elements_are_serve_that_array_alone():
+    large = {"array": {"kind": "ula", "n": 64}, "frequency_hz": 5e9, "position_error_of": "array"}
+    for eta, seed, there in ((0.25, 1, True), (0.25, 2, False), (0.1, 1, False)):
+        places = examples(1, **large, position_error=eta, position_error_seed=seed).places
+        assert (choose("nf_subspacenet", places) is not None) == there
+
+
 def test_the_number_of_sources_is_decided_of_what_the_samples_show():
     test = examples(8, n_sources=(2, 4), separation_rad=0.35)
     for criterion in CRITERIA:
