@@ -15,8 +15,8 @@ from hil.errors import ParamError
 from hil.params import convert_params
 from sim_device.near_field_places import NearFieldPlaces, NearFieldPlacesParams
 
-#: Weights of the baselines, which no block of the project needs.
-BASELINES = Path(__file__).parent / "baselines"
+#: Weights of the baselines and of Fig. 7, which no flowgraph of the project needs.
+OTHERS = Path(__file__).parent / "weights"
 
 
 class Chosen(NamedTuple):
@@ -36,7 +36,7 @@ def choose(system: str, test: NearFieldPlaces) -> Chosen | None:
     """The shipped weights of ``system`` for the array of ``test`` that differ from its data in least; None: there are
     none for this array."""
     best: tuple[int, Path, tuple[str, ...]] | None = None
-    for path in sorted((*SHIPPED.glob("*.safetensors"), *BASELINES.glob("*.safetensors"))):
+    for path in sorted((*SHIPPED.glob("*.safetensors"), *OTHERS.glob("*.safetensors"))):
         card = load_card(path)
         if card.system != system or not _same_array(card, test):
             continue
