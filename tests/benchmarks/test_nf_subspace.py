@@ -80,6 +80,14 @@ def test_weights_are_chosen_by_their_card_and_what_they_are_not_made_for_is_told
     assert choose("nf_subspacenet", examples(1, array={"kind": "ula", "n": 12}).places) is None
 
 
+def test_a_baseline_with_weights_gives_places():
+    test = examples(3, coherent=True, random_phase=True)
+    found, told = run("DeepCNN", test, test.n_sources)
+    assert told == "deep_cnn_n15" and all(len(f.azimuth_rad) == 2 for f in found)
+    assert np.median(score(test, found).mean_m) < 10
+    assert run("DeepCNN", test, test.n_sources + 1) is None  # it gives two
+
+
 def test_weights_that_know_where_elements_are_serve_that_array_alone():
     large = {"array": {"kind": "ula", "n": 64}, "frequency_hz": 5e9, "position_error_of": "array"}
     for eta, seed, there in ((0.25, 1, True), (0.25, 2, False), (0.1, 1, False)):
