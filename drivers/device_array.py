@@ -208,8 +208,6 @@ class DeviceArray(Driver):
             self._raise_failure(member)
         if self._joiner is not None:
             out += self._frames()
-        if out and self._ledger is not None:
-            out = [*self._ledger.descriptor_due(), *out]
         return [("iq", frame) for frame in out]
 
     def _next_of(self, index: int, member: DeviceMember) -> Frame | None:
@@ -374,7 +372,9 @@ class DeviceArray(Driver):
             assert self._form is not None
             parts = joined.samples.view(self._form[0]).reshape(len(joined.samples), n, 2)
             iq = (parts, "sensor snapshot component", "count")
-        return ledger.data(
+        # told here and not with all that was collected: an epoch that begins behind this frame tells its own
+        described = ledger.descriptor_due()
+        return described + ledger.data(
             tick=joined.item,
             n_samples=n,
             time_ns=told.time_ns,

@@ -90,9 +90,10 @@ class XlArrayDevice(Node):
         self._n = {"frames": 0, "samples_dropped": 0, "samples_clipped": 0, "frames_overrun": 0}
         self.time_origin_ns = 0
         d = p.displacement
-        most_m, seed = d.most_wavelengths * wavelength_m(p.frequency_hz), p.seed if d.seed is None else d.seed
-        self._displacement_m = displacement_m(self.array.n_elements, most_m, seed)
-        self._sampler = Sampler(self.array, p.seed, self._state(0, 0), self.array.position_m + self._displacement_m)
+        self._displacement_seed = p.seed if d.seed is None else d.seed
+        most_m = d.most_wavelengths * wavelength_m(p.frequency_hz)
+        element_m = self.array.position_m + displacement_m(self.array.n_elements, most_m, self._displacement_seed)
+        self._sampler = Sampler(self.array, p.seed, self._state(0, 0), element_m)
 
     # -- the stream ------------------------------------------------------------------------------------------------
 
@@ -157,7 +158,7 @@ class XlArrayDevice(Node):
             **told,
             "sources": [{k: v for k, v in s.items() if k != "motion"} for s in params_to_plain(p)["sources"]],
             "mismatch": params_to_plain(p.mismatch),
-            "displacement_m": self._displacement_m[:, 0].tolist(),
+            "displacement": {**params_to_plain(p.displacement), "seed": self._displacement_seed},
             "position_at": "middle of the frame",
             "noise_power_db": p.noise_power_db,
             "response_real": response.real.tolist(),

@@ -38,8 +38,8 @@ def test_the_device_receives_where_its_elements_are_and_tells_where_they_ought_t
         assert (match > 1 - 1e-6) == fits
     iq, truth = device.descriptors()
     np.testing.assert_allclose(array_of(iq).position_m, ought)
-    assert "displacement_m" not in iq.header.meta["sim"]
-    np.testing.assert_allclose(truth.header.meta["sim"]["displacement_m"], (true - ought)[:, 0])
+    assert "displacement" not in iq.header.meta["sim"]
+    assert truth.header.meta["sim"]["displacement"] == {"most_wavelengths": 0.2, "seed": 5 if seed is None else seed}
 
 
 def test_training_data_and_device_of_one_seed_are_of_one_array():
