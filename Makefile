@@ -54,7 +54,7 @@ contract: setup ## the import contract
 check: lint types contract test ## all of the above, then the tests
 
 bench: setup ## the benchmarks, one JSON row each
-	@for question in transport overhead end_to_end losses recording sim_device drivers faults estimators near_field_music hi_aware nf_subspace nf_speed; do $(BIN)/python -m benchmarks.$$question --json; done
+	@for question in transport overhead end_to_end losses recording sim_device drivers faults estimators near_field_music hi_aware nf_subspace nf_speed nf_layers nf_planar; do $(BIN)/python -m benchmarks.$$question --json; done
 
 clean: ## remove what the targets made, the environment included
 	rm -rf $(VENV) out build dist *.egg-info .mypy_cache .pytest_cache .ruff_cache .import_linter_cache .hypothesis
