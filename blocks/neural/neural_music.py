@@ -65,7 +65,8 @@ class NeuralNearFieldMusic(NearFieldMusic):
     reasons.
 
     Weights that learned where the elements are (``learn_positions``) bring these positions: search, fit and the other
-    basins are then of the array as it is, not as its descriptor says.
+    basins are then of the array as it is, not as its descriptor says. Where no sources of that array explain the
+    samples, the estimates are flagged too.
     """
 
     params: NeuralNearFieldMusicParams
@@ -116,10 +117,14 @@ class NeuralNearFieldMusic(NearFieldMusic):
             self._fitted_to = (self.array, frequency_hz)
 
     def _settle(self, estimate: NearFieldEstimate, moments: Moments, dictionary: Search) -> NearFieldEstimate:
+        self._unexplained = False
         wanted = self.params.polish and self.params.second_opinion and estimate.n_requested > 0
         if not wanted or explains(estimate, moments, dictionary):
             return estimate
-        return likeliest(moments, dictionary, estimate.n_requested, [estimate])
+        best = likeliest(moments, dictionary, estimate.n_requested, [estimate])
+        # no descriptor tells whether the array is the one that was learned: the samples do
+        self._unexplained = self._learned is not None and not explains(best, moments, dictionary)
+        return best
 
     def _arrays(self, estimate: NearFieldEstimate) -> Out:
         out = super()._arrays(estimate)
@@ -128,6 +133,10 @@ class NeuralNearFieldMusic(NearFieldMusic):
         power = estimate.power[estimate.resolved]
         snr_db = 10 * np.log10(power / estimate.noise_power) if estimate.noise_power else np.zeros(0)
         reasons = outside_training(self._card, estimate.n_requested, n_snapshots, snr_db)
+        if self._unexplained:
+            reasons.append(
+                "sources leave more than noise: another array than the one that was learned, or more of them"
+            )
         if not reasons:
             return out
         self._n_outside += 1

@@ -81,6 +81,17 @@ def test_data_that_it_was_not_trained_for_are_flagged(changes, reason):
     assert block.stats()["frames_outside_training"] == 1
 
 
+@pytest.mark.parametrize("seed", [1, 2])
+def test_an_array_that_is_off_in_another_way_than_was_learned_is_flagged(seed):
+    """No descriptor tells the two arrays apart: that of the weights (seed 1) and another one."""
+    name = "nf_subspacenet_n64_shifted"
+    data = {**load_card(weights_path(name)).data, "snr_db": (20, 20), "separation_rad": 0.3}
+    test = NearFieldPlaces({**data, "position_error_seed": seed}, 5, "test")
+    block = NeuralNearFieldMusic("net", n_sources=2, weights=name)
+    (frame,) = run(block, test.batch(0, 1)["samples"][0], test.array, 5e9)
+    assert (frame.header.meta.get("outside_training") is not None) == (seed != 1)
+
+
 def test_inside_training_there_is_no_reason():
     card = load_card(weights_path(NAME))
     assert outside_training(card, 2, 100, np.array([0.0, 31.0])) == []
