@@ -80,6 +80,11 @@ def test_weights_are_chosen_by_their_card_and_what_they_are_not_made_for_is_told
     assert choose("nf_subspacenet", examples(1, array={"kind": "ula", "n": 12}).places) is None
 
 
+def test_the_number_of_sources_weighs_most():
+    chosen = choose("nf_subspacenet", examples(1, coherent=True, n_sources=(3, 3), n_snapshots=10).places)
+    assert (chosen.name, chosen.foreign) == ("nf_subspacenet_n15_m8", ("snapshots",))
+
+
 def test_a_baseline_with_weights_gives_places():
     test = examples(3, coherent=True, random_phase=True)
     found, told = run("DeepCNN", test, test.n_sources)
