@@ -38,17 +38,18 @@ def draw_curves(path: Path, title: str, axis: str, label: str, curves: dict[str,
     from matplotlib.backends.backend_agg import FigureCanvasAgg
     from matplotlib.figure import Figure
 
-    figure = Figure(figsize=(7.6, 4.6), layout="constrained")
+    figure = Figure(figsize=(9.6, 4.6), layout="constrained")
     FigureCanvasAgg(figure)
     panel = figure.subplots()
     for i, (name, (x, y, ci)) in enumerate(curves.items()):
         around = np.abs(np.array(ci).T - y)
         panel.errorbar(
-            x, y, around, label=name, capsize=2, lw=1.2, marker="os^vDP*X"[i % 8], ms=4, ls="-" if i % 2 else "--"
-        )
+            x, y, around, label=name, capsize=2, lw=1.2, marker="os^vDP*X"[i % 8], ms=4,
+            ls="-" if i % 2 else "--", color=f"C{i % 10}" if i < 10 else ("black", "goldenrod", "navy")[i % 3],
+        )  # fmt: skip
     panel.set(title=title, xlabel=_AXES[axis], ylabel=label, yscale="linear" if "share" in label else "log")
     panel.grid(alpha=0.3)
-    panel.legend(fontsize=7)
+    panel.legend(fontsize=7, loc="upper left", bbox_to_anchor=(1.01, 1.0))
     figure.savefig(path, dpi=110)
 
 
