@@ -14,6 +14,8 @@ import numpy.typing as npt
 _STEPS_TO_KNOW = 3
 #: A base station's log is behind the air by less; beyond it its clock has been moved.
 CLOCK_TOLERANCE_S = 0.1
+#: So much of the delay of a message that was kept somewhere is taken for the base station's own.
+_LEARNT_DELAY = 0.01
 
 
 class _Seen(NamedTuple):
@@ -32,10 +34,15 @@ class FrameClock:
 
     def __init__(self, cycle: int, place_s: float) -> None:
         self.cycle, self.place_s = cycle, place_s
-        self._last: tuple[int, float] | None = None
+        self._last: tuple[int, float] | None = None  # a place, and when it was due
+        self._heard_s = 0.0
+        self._kept = False
 
     def follows(self, place: int, now_s: float, early_s: float, late_s: float) -> bool:
         """Whether ``place`` is where the numbering should be by now; a source that was started anew is elsewhere.
+
+        What goes on where it was, however long that is ago, was kept: what a stalled sender had in hand. More of it
+        comes faster than it is numbered, or it is a source that was started anew just there.
 
         Args:
             place: In the cycle.
@@ -46,9 +53,12 @@ class FrameClock:
         if self._last is None:
             return True
         last, last_s = self._last
-        ahead = place - last - (now_s - last_s) / self.place_s
-        ahead_s = ((ahead + self.cycle / 2) % self.cycle - self.cycle / 2) * self.place_s
-        return -late_s <= ahead_s <= early_s
+        step_s = self._around(place - last) * self.place_s
+        ahead_s = self._around(place - last - (now_s - last_s) / self.place_s) * self.place_s
+        if -late_s <= ahead_s <= early_s:
+            return True
+        silent_s = now_s - self._heard_s
+        return 0 <= step_s <= late_s and (silent_s < step_s / 2 if self._kept else silent_s > late_s)
 
     def unwrap(self, place: int, now_s: float) -> int:
         """Return the place counted on from the first one.
@@ -58,14 +68,23 @@ class FrameClock:
             now_s: A clock that is right to half a cycle.
         """
         if self._last is None:
-            self._last = place, now_s
+            self._last, self._heard_s = (place, now_s), now_s
             return place
         last, last_s = self._last
         step = (place - last + self.cycle // 2) % self.cycle - self.cycle // 2
         ran = (now_s - last_s) / self.place_s
         count = last + step + round((ran - step) / self.cycle) * self.cycle
-        self._last = (count, now_s) if count >= last else self._last
+        if count >= last:
+            due_s = last_s + (count - last) * self.place_s
+            late_s = now_s - due_s
+            self._kept, self._heard_s = late_s > CLOCK_TOLERANCE_S, now_s
+            # one that was kept says little of when the next one is due
+            self._last = count, due_s + _LEARNT_DELAY * late_s if self._kept else now_s
         return count
+
+    def _around(self, places: float) -> float:
+        """Within half a cycle of 0."""
+        return (places + self.cycle / 2) % self.cycle - self.cycle / 2
 
 
 class Occasions:

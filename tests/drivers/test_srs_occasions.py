@@ -32,13 +32,36 @@ def test_two_terminals_out_of_turn_do_not_upset_the_clock() -> None:
 
 @pytest.mark.parametrize(
     ("place", "now_s", "follows"),
-    [(1020, 0.0, True), (4, 0.08, True), (4, 0.6, True), (20, 0.08, False), (0, 3.0, False), (1000, 10.04, True)],
+    [(1020, 0.0, True), (4, 0.08, True), (4, 0.6, True), (20, 0.08, False), (500, 3.0, False), (1000, 10.04, True)],
 )
 def test_places_of_a_source_that_was_started_anew_do_not_follow(place: int, now_s: float, follows: bool) -> None:
     clock = FrameClock(1024, 0.01)
     assert clock.follows(5, 0.0, 0.1, 0.7)  # nothing is known
     clock.unwrap(1020, 0.0)
     assert clock.follows(place, now_s, 0.1, 0.7) is follows
+
+
+def test_one_that_was_kept_while_its_sender_stalled_follows_and_so_do_those_behind_it() -> None:
+    """The last one came at 0 s; the sender holds the next one for 3 s and goes on with those that are due then."""
+    clock = FrameClock(1024, 0.01)
+    clock.unwrap(1020, 0.0)
+    assert clock.follows(0, 3.0, 0.1, 0.7)
+    assert clock.unwrap(0, 3.0) == 1024
+    for late_s in (0.0, 0.05, 0.1, 0.6):
+        place = (1020 + 301) % 1024
+        assert clock.follows(place, 3.01 + late_s, 0.1, 0.7)
+    assert clock.follows(4, 3.001, 0.1, 0.7)  # there were more of them
+    assert not clock.follows(4, 3.04, 0.1, 0.7)  # it began there anew after all
+
+
+def test_a_delay_that_stays_is_learnt() -> None:
+    clock = FrameClock(1024, 0.01)
+    clock.unwrap(0, 0.0)
+    for n in range(1, 500):
+        assert clock.follows(n % 1024, n * 0.01 + 0.5, 0.1, 0.7)
+        assert clock.unwrap(n % 1024, n * 0.01 + 0.5) == n
+    assert not clock.follows(500, 5.0, 0.1, 0.45)
+    assert clock.follows(500, 5.5 + 0.65, 0.1, 0.7)
 
 
 def test_with_a_given_period_each_missing_occasion_is_counted() -> None:
