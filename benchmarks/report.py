@@ -87,6 +87,8 @@ class Report:
         age_ms: float | None = None,
     ) -> Row:
         """Add a row. A target is given for the ratio, or for the value itself."""
+        # NumPy's numbers are no JSON
+        value, ratio = float(value), None if ratio is None else float(ratio)
         target, meets = None, None
         if ratio_at_least is not None:
             target, meets = f"ratio >= {ratio_at_least:g}", ratio is not None and ratio >= ratio_at_least
@@ -95,7 +97,7 @@ class Report:
         elif at_most is not None:
             target, meets = f"<= {at_most:g} {unit}", value <= at_most
         row = Row(
-            self.benchmark, case, metric, float(value), unit, n, ci95, against, ratio, target, meets,
+            self.benchmark, case, metric, value, unit, n, ci95, against, ratio, target, meets,
             self._machine, self._commit, cpu_share, age_ms,
         )  # fmt: skip
         self.take(row)

@@ -22,6 +22,15 @@ def test_targets_are_compared_with_ratio_or_value(capsys):
     assert "| NO |" in to_table(report.rows)
 
 
+def test_numbers_of_numpy_are_told_as_json(capsys):
+    report = Report("b", as_json=True)
+    report.add("c", "m", np.float64(2), "us", n=3, ratio=np.float32(2), ratio_at_least=1.5)
+    report.add("c", "k", np.float32(2), "us", n=3, at_most=np.float64(3))
+    report.finish()
+    rows = [json.loads(line) for line in capsys.readouterr().out.splitlines()]
+    assert [(r["value"], r["ratio"], r["meets"]) for r in rows] == [(2.0, 2.0, True), (2.0, None, True)]
+
+
 def test_columns_that_only_some_benchmarks_have():
     report = Report("b")
     report.add("c", "m", 2.0, "us", n=3)
