@@ -91,11 +91,11 @@ class Report:
         value, ratio = float(value), None if ratio is None else float(ratio)
         target, meets = None, None
         if ratio_at_least is not None:
-            target, meets = f"ratio >= {ratio_at_least:g}", ratio is not None and ratio >= ratio_at_least
+            target, meets = f"ratio >= {ratio_at_least:g}", ratio is not None and bool(ratio >= ratio_at_least)
         elif at_least is not None:
-            target, meets = f">= {at_least:g} {unit}", value >= at_least
+            target, meets = f">= {at_least:g} {unit}", bool(value >= at_least)
         elif at_most is not None:
-            target, meets = f"<= {at_most:g} {unit}", value <= at_most
+            target, meets = f"<= {at_most:g} {unit}", bool(value <= at_most)
         row = Row(
             self.benchmark, case, metric, value, unit, n, ci95, against, ratio, target, meets,
             self._machine, self._commit, cpu_share, age_ms,
