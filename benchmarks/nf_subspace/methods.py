@@ -12,7 +12,7 @@ import torch
 
 from benchmarks.nf_subspace import published
 from benchmarks.nf_subspace.networks import Chosen, choose
-from blocks.neural.learned_positions import array_as_learned
+from blocks.neural.learned_positions import array_as_learned, learned_array
 from blocks.neural.likeliest import explains, likeliest
 from blocks.subspace.beamforming import bartlett_spectrum
 from blocks.subspace.dictionary import Dictionary, Grid, steering_dictionary
@@ -119,7 +119,7 @@ def run(name: str, test: Test, n_sources: I64) -> tuple[list[Found], str] | None
         return None
     told = weights_of(name, test)
     if name.startswith(LEARNED):
-        if getattr(chosen.model, "positions", None) is None:
+        if learned_array(chosen.model) is None:
             return None
         dictionary, polish = test.as_learned(chosen), "refined" in name
         return [_music(test, i, int(m), dictionary, polish=polish) for i, m in enumerate(n_sources)], told

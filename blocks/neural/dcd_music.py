@@ -148,8 +148,6 @@ class DcdMusic(nn.Module):
         if self.positions is not None:
             azimuth, ranges, n_sources = batch["azimuth_rad"], batch["range_m"], batch["n_sources"]
             present = torch.arange(azimuth.shape[-1], device=n_sources.device) < n_sources[:, None]
-            azimuth = torch.where(present, azimuth, torch.zeros_like(azimuth))
-            ranges = torch.where(present, ranges, torch.full_like(ranges, self.wavelength_m))
             misfit = self.positions.misfit(batch["samples"], azimuth, ranges, present, self.config.amplitude).mean()
             loss, parts = loss + misfit, {**parts, "misfit": float(misfit.detach())}
         return loss, parts

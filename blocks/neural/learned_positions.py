@@ -66,12 +66,14 @@ class LearnedPositions(nn.Module):
 
         Args:
             samples: ``[batch, channel, snapshot]`` complex.
-            azimuth_rad: ``[batch, source]``.
-            range_m: ``[batch, source]``, any positive number where there is no source.
+            azimuth_rad: ``[batch, source]``, anything where there is no source.
+            range_m: ``[batch, source]``, likewise.
             present: Which sources are there, ``[batch, source]``.
             amplitude: Near elements receive more.
             elevation_rad: ``[batch, source]``, or of all sources.
         """
+        azimuth_rad = torch.where(present, azimuth_rad, torch.zeros_like(azimuth_rad))
+        range_m = torch.where(present, range_m, torch.full_like(range_m, self.wavelength_m))
         steering = steering_vector_polar(
             self(), azimuth_rad, range_m, self.wavelength_m, elevation_rad=elevation_rad, amplitude=amplitude
         )
@@ -84,7 +86,13 @@ class LearnedPositions(nn.Module):
         return torch.log((1 - explained / power.clamp(min=1e-30)).clamp(min=1e-9))
 
 
+def learned_array(model: nn.Module) -> ArrayGeometry | None:
+    """The array as ``model`` learned it; None where it did not look for its elements."""
+    positions = getattr(model, "positions", None)
+    return positions.array() if isinstance(positions, LearnedPositions) else None
+
+
 def array_as_learned(model: nn.Module, array: ArrayGeometry) -> ArrayGeometry:
     """The array to model wavefronts with: as ``model`` learned it, or as it is said to be."""
-    positions = getattr(model, "positions", None)
-    return positions.array() if isinstance(positions, LearnedPositions) else array
+    learned = learned_array(model)
+    return array if learned is None else learned

@@ -9,6 +9,7 @@ import numpy.typing as npt
 from msgspec import Meta
 
 from blocks.neural.fast_surrogate import FastSurrogate
+from blocks.neural.learned_positions import learned_array
 from blocks.neural.likeliest import explains, likeliest
 from blocks.neural.weights import Card, check_fits, load_model, weights_path
 from blocks.subspace.dictionary import Search
@@ -82,8 +83,7 @@ class NeuralNearFieldMusic(NearFieldMusic):
         if getattr(model.config, "elevation", False):
             raise ParamError(f"{self.name}: {path} has weights that tell elevation: take NeuralPlanarMusic")
         self._take(model)
-        positions = getattr(model, "positions", None)
-        self._learned = None if positions is None else positions.array()
+        self._learned = learned_array(model)
         self._fitted_to: tuple[Any, float] | None = None
         self._n_outside = 0
 
